@@ -1,0 +1,1 @@
+"""Inference-time scaling and guided sampling for pretrained diffusion and flow models."""
