@@ -6,8 +6,8 @@ A grid of ``steps`` intervals is a float64 CPU tensor of ``steps + 1`` increasin
 
 Grids in the noise-to-signal ratio ``kappa`` place the first ``steps`` times between ``kappa(t_start)``,
 capped at ``kappa_max`` where it is larger or infinite, and ``kappa_min``, raised to what the path allows at
-its ``t_max``. The first time is ``t_start`` itself whatever the cap. On a path that ends with noise (VE) the last
-time, 1, is part of the spacing and ``kappa_min`` is not used.
+its ``t_max``. The first time is ``t_start`` itself whatever the cap. On a path that ends with noise (VE) the
+last time, 1, is part of the spacing and ``kappa_min`` is not used.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def shifted(interpolant: Interpolant, steps: int, t_start: float = 0.0, *, shift
     """Noise times ``tau = 1 - t`` moved to ``shift tau / (1 + (shift - 1) tau)``.
 
     ``shift > 1`` moves towards noise; on the linear path it multiplies ``kappa`` by ``shift``. With
-    ``t_start > 0`` the grid covers the rest of the same warp. diffusers applies a static shift twice at its low end; this is the formula applied once.
+    ``t_start > 0`` the grid covers the rest of the same warp. diffusers applies a static shift twice at its
+    low end; this is the formula applied once.
 
     Reference:
         Esser et al. (2024), "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis",
@@ -165,7 +166,7 @@ def _kappa_grid(
     low = end if end > 0 else max(kappa_min, float(interpolant.kappa(interpolant.t_max)))
     if not 0 < low < high:
         raise ConfigError(
-            f"the grid would run from kappa = sigma/alpha = {high:g} (at t_start = {t_start:g}, or kappa_max) "
+            f"the grid would run from kappa = sigma/alpha = {high:g} (t_start {t_start:g}, or kappa_max) "
             f"down to {low:g}; start earlier, or choose kappa_min below kappa_max and the start"
         )
     inner = steps - 1 if end == 0 else steps  # intervals that the spacing covers
