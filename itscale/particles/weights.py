@@ -1,0 +1,107 @@
+"""Log-weights: normalisation, mean weight and measures of degeneracy.
+
+Every function reduces the last axis (over particles) of unnormalised log-weights ``(..., n)``, works in
+float64 whatever it is given, and subtracts the maximum before it exponentiates. ``-inf`` is a legal weight
+of zero. A *dead* group, all ``-inf``, never produces NaN: its weights are a uniform place-holder, its mean
+weight is zero, and every measure of health is 0. NaN and ``+inf`` must not get here; ``sanitize`` removes
+them from incoming increments.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+LogWeights = Float[Tensor, "*groups n"]
+
+
+class Sanitized(NamedTuple):
+    """Increments without NaN and ``+inf``, and how many of each a group had."""
+
+    log_g: Float64[Tensor, "*groups n"]
+    n_nan: Int64[Tensor, "*groups"]
+    n_pos_inf: Int64[Tensor, "*groups"]
+
+
+def sanitize(log_g: LogWeights) -> Sanitized:
+    """Give invalid log-increments the weight zero, and count them.
+
+    NaN becomes ``-inf`` and never 0: a NaN mapped to log-weight 0 makes an average particle of a broken
+    one. ``+inf``, which is a bug in a reward, counts as ``-inf`` until the caller has raised.
+    """
+    log_g = log_g.to(torch.float64)
+    is_nan, is_pos_inf = log_g.isnan(), log_g.isposinf()
+    clean = torch.where(is_nan | is_pos_inf, -math.inf, log_g)
+    return Sanitized(clean, is_nan.sum(-1), is_pos_inf.sum(-1))
+
+
+def _relative(lw: LogWeights) -> tuple[Tensor, Tensor]:
+    """Weights relative to the largest one ``(..., n)``, and whether the group is alive ``(..., 1)``."""
+    lw = lw.to(torch.float64)
+    largest = lw.amax(-1, keepdim=True)
+    alive = largest > -math.inf
+    return torch.exp(lw - torch.where(alive, largest, 0.0)), alive
+
+
+def is_dead(lw: LogWeights) -> Bool[Tensor, "*groups"]:
+    """Tell which groups have no particle of positive weight."""
+    return lw.amax(-1) == -math.inf
+
+
+def normalise(lw: LogWeights) -> Float64[Tensor, "*groups n"]:
+    """Return weights that sum to one; ``1/n`` each in a dead group."""
+    w, alive = _relative(lw)
+    return torch.where(alive, w / w.sum(-1, keepdim=True), 1.0 / w.shape[-1])
+
+
+def log_mean_exp(lw: LogWeights) -> Float64[Tensor, "*groups"]:
+    """Return the log of the mean weight, the evidence that uncollected weights stand for."""
+    return torch.logsumexp(lw.to(torch.float64), -1) - math.log(lw.shape[-1])
+
+
+def effective_sample_size(lw: LogWeights) -> Float64[Tensor, "*groups"]:
+    """Return ``(sum w)^2 / sum w^2``, between 1 and ``n``; 0 in a dead group."""
+    w, alive = _relative(lw)
+    ess = (w.sum(-1).square() / w.square().sum(-1)).clamp(1.0, w.shape[-1])
+    return torch.where(alive.squeeze(-1), ess, 0.0)
+
+
+def conditional_ess(lw: LogWeights, d: LogWeights) -> Float64[Tensor, "*groups"]:
+    """Return the conditional effective sample size of an increment ``d`` against the weights ``lw``.
+
+    ``n (sum W e^d)^2 / sum W e^{2d}`` with ``W`` the normalised weights. Along ``delta * ell`` it
+    decreases in ``delta``, which the plain effective sample size does only for equal weights; so
+    tempering bisects this one.
+
+    Args:
+        lw: current log-weights.
+        d: incremental log-weights, finite or ``-inf``.
+
+    Returns:
+        Values between 0 and ``n``; 0 where no particle survives the increment.
+
+    Reference:
+        Zhou, Johansen and Aston (2016), "Toward Automatic Model Comparison: An Adaptive Sequential Monte
+        Carlo Approach", arXiv:1303.3123, section 3.2.2.
+    """
+    log_w = lw.to(torch.float64) - torch.logsumexp(lw.to(torch.float64), -1, keepdim=True)
+    first = torch.logsumexp(log_w + d, -1)
+    second = torch.logsumexp(log_w + 2.0 * d.to(torch.float64), -1)
+    # A dead group has NaN in log_w; no comparison with NaN holds, so it takes the 0.
+    cess = lw.shape[-1] * torch.exp(2.0 * first - second)
+    return torch.where(first > -math.inf, cess, 0.0)
+
+
+def perplexity(lw: LogWeights) -> Float64[Tensor, "*groups"]:
+    """Return ``exp`` of the entropy of the weights, between 1 and ``n``; 0 in a dead group."""
+    w = normalise(lw)
+    return torch.where(is_dead(lw), 0.0, torch.exp(-torch.special.xlogy(w, w).sum(-1)))
+
+
+def max_weight(lw: LogWeights) -> Float64[Tensor, "*groups"]:
+    """Return the largest normalised weight; 0 in a dead group."""
+    return torch.where(is_dead(lw), 0.0, normalise(lw).amax(-1))
