@@ -1,0 +1,174 @@
+"""What the engine asks of a model, and the binding of a condition and a guidance weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from itscale.errors import ConfigError
+from itscale.interpolants import Interpolant
+from itscale.types import State, Time
+
+
+class Model(Protocol):
+    """A pretrained network with the path it was trained on.
+
+    Attributes:
+        interpolant: the native path.
+        predicts: what ``predict`` returns.
+        event_shape: shape of one state.
+        modality: what ``decode`` returns, ``"image"``, ``"vector"`` and so on.
+        rows_per_look: network rows per particle and look: 1, or 2 under guidance.
+    """
+
+    @property
+    def interpolant(self) -> Interpolant: ...
+    @property
+    def predicts(self) -> Literal["velocity", "noise", "denoised", "v"]: ...
+    @property
+    def event_shape(self) -> tuple[int, ...]: ...
+    @property
+    def modality(self) -> str: ...
+    @property
+    def rows_per_look(self) -> int: ...
+
+    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+        """Turn one condition per group (``None``: unconditional) into a tensor ``(g, ...)``.
+
+        Returns ``None`` if the network takes no condition.
+
+        Raises:
+            ConfigError: for a condition that the network cannot take.
+        """
+        ...
+
+    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+        """Return the raw network output, shaped and typed as ``x``.
+
+        Args:
+            x: states ``(rows, *event)``.
+            t: ``()`` or ``(rows,)``, float64; 0 is noise, 1 is data.
+            condition: the encoding gathered to ``(rows, ...)``, or ``None``.
+        """
+        ...
+
+    def decode(self, x: State) -> Tensor:
+        """Turn states into what rewards see; images are ``[n, c, h, w]`` clamped to [0, 1]."""
+        ...
+
+    def given(self, condition: Any, guidance: float = 1.0) -> Model:
+        """Bind a condition and a guidance weight."""
+        ...
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move the network, in place as torch does, and return the model."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A model under a condition and classifier-free guidance.
+
+    The prediction is ``raw_u + guidance (raw_c - raw_u)``: 0 is unconditional, 1 conditional, above 1 guided.
+    Both halves go through the network in one call of twice the rows; weights 0 and 1 need no second half.
+    It is the same guidance for every ``predicts``: velocity, noise and denoised sample are affine in each
+    other.
+
+    Args:
+        model: the model without guidance.
+        condition: the condition of every group that brings none of its own; ``None``: unconditional.
+        guidance: weight, finite and >= 0.
+
+    Reference:
+        Ho and Salimans (2022), "Classifier-Free Diffusion Guidance", arXiv:2207.12598. Their ``w`` is
+        ``guidance - 1``.
+    """
+
+    model: Model
+    condition: Any = None
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
+        if not number or not math.isfinite(self.guidance) or self.guidance < 0:
+            raise ConfigError(
+                "guidance must be a finite number >= 0 (0 unconditional, 1 conditional), "
+                f"got {self.guidance!r}"
+            )
+        if self.condition is not None:
+            self.model.encode([self.condition])
+        if self.guidance != 1 and self.model.encode([None]) is None:
+            raise ConfigError(
+                f"guidance {self.guidance!r} needs a conditional model, and this one takes no condition; "
+                "use guidance=1.0"
+            )
+
+    @property
+    def interpolant(self) -> Interpolant:
+        return self.model.interpolant
+
+    @property
+    def predicts(self) -> Literal["velocity", "noise", "denoised", "v"]:
+        return self.model.predicts
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.model.event_shape
+
+    @property
+    def modality(self) -> str:
+        return self.model.modality
+
+    @property
+    def rows_per_look(self) -> int:
+        return self.model.rows_per_look * (1 if self.guidance in (0, 1) else 2)
+
+    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+        """Encode the groups' conditions; a group with ``None`` takes the bound one.
+
+        Raises:
+            ConfigError: if a group brings a condition although one is bound, or the model refuses it.
+        """
+        if self.condition is not None:
+            for condition in conditions:
+                if condition is not None:
+                    raise ConfigError(
+                        f"condition {condition!r} was given to a model already bound to {self.condition!r}; "
+                        "bind none (model.given(None, guidance)) or pass none"
+                    )
+        filled = [self.condition if condition is None else condition for condition in conditions]
+        return self.model.encode(filled)
+
+    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+        """Return the guided raw output; without ``condition`` all rows take the bound one."""
+        rows = len(x)
+        if condition is None:
+            condition = self._encoded(self.condition, rows, x.device)
+        if condition is None or self.guidance == 1:
+            return self.model.predict(x, t, condition)
+        nothing = self._encoded(None, rows, x.device)
+        if self.guidance == 0:
+            return self.model.predict(x, t, nothing)
+        both = torch.cat([nothing, condition.to(nothing)])
+        raw = self.model.predict(torch.cat([x, x]), t if t.ndim == 0 else torch.cat([t, t]), both)
+        without, conditional = raw[:rows], raw[rows:]
+        return without + self.guidance * (conditional - without)
+
+    def decode(self, x: State) -> Tensor:
+        return self.model.decode(x)
+
+    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+        """Bind anew; a condition of ``None`` keeps the one that is bound."""
+        return Given(self.model, self.condition if condition is None else condition, guidance)
+
+    def to(self, device: torch.device | str) -> Given:
+        return replace(self, model=self.model.to(device))
+
+    def _encoded(self, condition: Any, rows: int, device: torch.device) -> Tensor | None:
+        encoding = self.model.encode([condition])
+        return None if encoding is None else encoding.to(device).expand(rows, *encoding.shape[1:])

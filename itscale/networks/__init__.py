@@ -1,0 +1,1 @@
+"""Plain torch networks behind the bundled models, with ``weights/`` and ``cards/``."""
