@@ -5,6 +5,7 @@ the engine makes, and keeps NaN, wrong shapes and failing samples away from the 
 """
 
 from itscale.scoring.cache import Cached
+from itscale.scoring.checking import CheckResult, check_reward
 from itscale.scoring.composable import log, minimum
 from itscale.scoring.convert import as_reward
 from itscale.scoring.decorate import reward
@@ -15,11 +16,13 @@ from itscale.scoring.spec import RewardSpec, Scores
 
 __all__ = [
     "Cached",
+    "CheckResult",
     "Reward",
     "RewardSpec",
     "Scores",
     "as_image_batch",
     "as_reward",
+    "check_reward",
     "known_names",
     "log",
     "minimum",

@@ -85,7 +85,7 @@ class Cached(Composable):
         if fresh:
             index = sorted(fresh.values())
             new = self.inner.score_prepared(
-                take_samples(samples, index), take_facts(facts, index, m), batch_size
+                take_samples(samples, index), take_facts(facts, index), batch_size
             )
             found.update({keys[i]: _row(new, k) for k, i in enumerate(index)})
         self.misses += len(fresh)
@@ -107,7 +107,7 @@ class Cached(Composable):
         for i in range(m):
             digest = hashlib.blake2b(f"{self.label}|{self.spec.version}".encode(), digest_size=16)
             _feed(digest, samples[i])
-            _feed(digest, take_facts(chosen, [i], m))
+            _feed(digest, take_facts(chosen, [i]))
             keys.append(digest.digest())
         return keys
 

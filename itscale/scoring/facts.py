@@ -5,8 +5,8 @@
 ``prompts``                      list of ``m`` strings or None
 ``conditions``                   tensor ``[m, ...]`` or list of ``m`` conditions of the model
 ``meta``                         list of ``m`` dictionaries
-``step``                         index of the step in the trajectory
-``t``                            time in [0, 1], 1 is data; ``()`` or ``[m]``
+``step``                         index of the step in the trajectory, one or ``[m]``
+``t``                            time in [0, 1], 1 is data; one or ``[m]``
 ``is_final``                     whether the samples are the end of the trajectory
 =============================  =============================================================
 """
@@ -24,7 +24,8 @@ from itscale.errors import ConfigError, unknown_name
 
 SAMPLE_NAMES = ("samples", "images", "smiles", "texts")
 PER_SAMPLE = ("prompts", "conditions", "meta")
-FACTS = (*PER_SAMPLE, "step", "t", "is_final")
+PER_CALL = ("step", "t", "is_final")
+FACTS = (*PER_SAMPLE, *PER_CALL)
 MODALITY_OF = {"images": "image", "smiles": "molecule", "texts": "text"}
 
 
@@ -132,29 +133,32 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
         if name not in FACTS:
             raise unknown_name("fact for a reward", name, FACTS)
         if name in PER_SAMPLE and value is not None:
-            value = _per_sample(name, value, m)
+            value = _repeat(value, m)
+        if _is_long(value) and len(value) != m:
+            raise ConfigError(
+                f"{name} has {len(value)} entries for {m} samples; give one each, or a single one"
+            )
         if value is not None:
             complete[name] = value
     return complete
 
 
-def _per_sample(name: str, value: Any, m: int) -> Any:
-    single = isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__len__")
-    if single or getattr(value, "ndim", 1) == 0:
-        return [value] * m if not isinstance(value, Tensor) else value.expand(m)
-    if len(value) != m:
-        raise ConfigError(f"{name} has {len(value)} entries for {m} samples; give one each, or a single one")
-    return value
+def _is_long(value: Any) -> bool:
+    """Whether a fact holds one entry per sample, rather than one for all."""
+    if isinstance(value, (str, bytes, Mapping)) or getattr(value, "ndim", 1) == 0:
+        return False
+    return hasattr(value, "__len__")
 
 
-def take_facts(facts: Mapping[str, Any], index: slice | Sequence[int], m: int) -> dict[str, Any]:
-    """The facts of the samples ``index`` (a slice, or positions) out of ``m``."""
-    taken = {}
-    for name, value in facts.items():
-        if name in PER_SAMPLE or (name == "t" and getattr(value, "ndim", 0) == 1 and len(value) == m):
-            value = take_samples(value, index)
-        taken[name] = value
-    return taken
+def _repeat(value: Any, m: int) -> Any:
+    if _is_long(value):
+        return value
+    return value.expand(m) if isinstance(value, Tensor) else [value] * m
+
+
+def take_facts(facts: Mapping[str, Any], index: slice | Sequence[int]) -> dict[str, Any]:
+    """The facts of the samples ``index`` (a slice, or positions)."""
+    return {name: take_samples(value, index) if _is_long(value) else value for name, value in facts.items()}
 
 
 def take_samples(samples: Any, index: slice | Sequence[int]) -> Any:

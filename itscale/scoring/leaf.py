@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 class FunctionLeaf:
     """A callable ``(samples, **facts) -> [m]`` with its facts.
 
-    The only thing that changes after construction is the batch size, which shrinks when memory runs out.
+    What it remembers: the batch size that memory allowed, and whether it ever worked.
 
     Args:
         function: returns numbers ``[m]`` in any form that ``as_scores`` reads, or ``Scores``.
@@ -67,6 +67,7 @@ class FunctionLeaf:
         self.spec = replace(spec, **changes)
         self.label = label or spec.name
         self.limit: int | None = None
+        self.has_worked = False
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -81,19 +82,20 @@ class FunctionLeaf:
         """Score ``m`` samples in batches.
 
         Raises:
-            RewardError: if it fails for every sample, misses a package, or runs out of memory with
-                a single sample.
+            RewardError: if it fails for every sample (a lone sample after earlier successes is
+                only invalid), misses a package, or runs out of memory with a single sample.
             RewardShapeError: if a call does not return one number per sample.
         """
         m = len(samples)
         device = samples.device if isinstance(samples, Tensor) else torch.device("cpu")
         errors: list[Exception] = []
         pieces = list(self._pieces(samples, facts, m, batch_size or self.spec.batch_size or m, errors))
-        if m and len(errors) == m:
+        if m and len(errors) == m and (m > 1 or not self.has_worked):
             raise RewardError(
                 f"reward {self.label!r} failed for all {m} samples: {last_line(errors[0])}. "
                 "Call it on one sample yourself to see the whole traceback"
             ) from errors[0]
+        self.has_worked |= len(errors) < m
         joined = join(pieces, device)
         return Scores.of(
             joined.values,
@@ -111,7 +113,7 @@ class FunctionLeaf:
             here = slice(start, min(m, start + min(size, self.limit or size)))
             k = here.stop - start
             try:
-                piece = self._call(samples[here], take_facts(facts, here, m), k)
+                piece = self._call(samples[here], take_facts(facts, here), k)
             except Exception as error:
                 if self._shrink(error, k):
                     continue
@@ -119,7 +121,7 @@ class FunctionLeaf:
                     errors.append(error)
                     yield _failed(error)
                 else:
-                    one_by_one = take_facts(facts, here, m)
+                    one_by_one = take_facts(facts, here)
                     yield from self._pieces(samples[here], one_by_one, k, 1, errors)
             else:
                 yield piece

@@ -191,7 +191,7 @@ class Reward(Composable):
         keep = index.tolist()
         some = None
         if keep:
-            chosen = take_facts(facts, keep, m)
+            chosen = take_facts(facts, keep)
             some = self.score_prepared(take_samples(samples, keep), chosen, batch_size)
         return _scatter(some, index.to(samples.device), m, samples.device)
 
