@@ -1,0 +1,8 @@
+"""The engine: verbs for methods, the worker that executes them, the population they act on."""
+
+from itscale.engine.engine import Engine, Final, Step
+from itscale.engine.particles import Particles
+from itscale.engine.rows import Rows
+from itscale.engine.worker import Worker
+
+__all__ = ["Engine", "Final", "Particles", "Rows", "Step", "Worker"]

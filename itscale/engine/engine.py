@@ -1,0 +1,317 @@
+"""The verbs that every method is written in. The engine does the accounting; methods never do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale import particles as core
+from itscale.budget import Ledger
+from itscale.engine.particles import Particles
+from itscale.engine.worker import Place, Shift
+from itscale.errors import NonFiniteState, RewardError
+from itscale.noise import Address, Noise, Purpose
+from itscale.pools import OpenPool
+from itscale.potentials import Potential
+from itscale.solvers import Kernel
+
+MAX_DEAD = 0.1  # share of non-finite states above which a run stops
+
+
+@dataclass(frozen=True)
+class Final:
+    """What a run hands over: host tensors, (g, n, ...)."""
+
+    states: Tensor
+    samples: Tensor
+    held_out: Float64[Tensor, "g n"] | None
+
+
+class Engine:
+    """Runs the verbs of particle methods on a pool and keeps the ledger.
+
+    Attributes:
+        steps: T, the number of moves; levels run from 0 to T.
+        has_reward: whether anything can be scored.
+        ancestors: per move, and once at the end, the slot of every particle's ancestor in the population of
+            the move before (of the first draw for the first move).
+    """
+
+    def __init__(
+        self,
+        pool: OpenPool,
+        *,
+        kernel: Kernel,
+        times: Float64[Tensor, " levels"],
+        group_ids: Int64[Tensor, " g"],
+        noise: Noise,
+        ledger: Ledger,
+        event_shape: tuple[int, ...],
+        rows_per_look: int = 1,
+        tilt: float = 1.0,
+        has_reward: bool = True,
+        initial: Tensor | None = None,
+    ) -> None:
+        self.pool = pool
+        self.kernel = kernel
+        self.times = times
+        self.group_ids = group_ids
+        self.noise = noise
+        self.ledger = ledger
+        self.event_shape = event_shape
+        self.rows_per_look = rows_per_look
+        self.tilt = tilt
+        self.has_reward = has_reward
+        self.initial = initial
+        self.ancestors: list[Int64[Tensor, "g n"]] = []
+        self.warnings: list[str] = []
+
+    @property
+    def groups(self) -> int:
+        return len(self.group_ids)
+
+    @property
+    def steps(self) -> int:
+        return self.times.shape[0] - 1
+
+    def start(self, n: int) -> Particles:
+        """Draw n noises per group at level 0."""
+        p = Particles.first(None, self.groups, n)  # type: ignore[arg-type]
+        initial = None if self.initial is None else self.initial.reshape(-1, *self.event_shape)
+        return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
+
+    def propose(
+        self, p: Particles, kernel: Kernel | None = None, children: int = 1, shift: Shift | None = None
+    ) -> Particles:
+        """Move every particle ``children`` times by one kernel step; child c of slot i is at i * m + c.
+
+        ``shift`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``.
+        """
+        kernel = kernel or self.kernel
+        fields = p.repeat(children)
+        fields["level"] = fields["level"] + 1
+        rows, ratio = self.pool.call(
+            "propose",
+            p.rows,
+            _one_level(fields["level"] - 1),
+            self._place(p, children),
+            kernel=None if kernel is self.kernel else kernel,
+            children=children,
+            shift=shift,
+        )
+        if ratio is not None:
+            fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
+        extra = self._extra_looks(kernel, p.level) * children
+        if extra.any():
+            self._charge_looks(extra)
+        self.ancestors.append(p.origin)
+        fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
+        return replace(p, rows=rows, move=p.move + 1, **fields)
+
+    def look(self, p: Particles) -> Particles:
+        """Evaluate the model at rows that were not looked at yet: one NFE each."""
+        looked = self.pool.call("look", p.rows, _one_level(p.level), self._place(p))
+        if looked is not p.rows:
+            self._charge_looks(torch.full((p.groups,), p.n))
+        return replace(p, rows=looked)
+
+    def score(self, p: Particles) -> Particles:
+        """Score the denoised samples, or the states themselves on the last level.
+
+        A particle that was scored at its level keeps its score: a copy is never scored again, and neither
+        is a sample that the last move took over unchanged from the denoised sample before it.
+        """
+        level = _one_level(p.level)
+        final = level == self.steps
+        if torch.equal(p.scored, p.level):
+            return p
+        if final and bool((p.scored == self.steps - 1).all()):
+            return self._final_score(replace(p, scored=p.level))
+        keep = isinstance(level, int) and level >= self.steps - 1
+        rows, scored = self.pool.call("score", p.rows, level, self._place(p), keep_samples=keep)
+        shape = p.level.shape
+        reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
+        calls = scored.calls.reshape(shape).sum(dim=1)
+        self.ledger.charge(
+            reward_calls=calls,
+            decodes=p.n,
+            cached_rewards=int(shape.numel() - calls.sum()),
+            invalid_rewards=int((~valid).sum()),
+        )
+        if not valid.any():
+            reason = scored.reasons[0] if scored.reasons else "NaN or +inf"
+            raise RewardError(f"the reward has no valid score for any of {valid.numel()} samples: {reason}")
+        kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
+        reward = torch.where(valid, reward, p.reward)
+        value = torch.where(valid, self._value(reward), self._value(kept))
+        p = replace(p, rows=rows, reward=reward, value=value, scored=p.level)
+        p = self._bury(p, finite)
+        if final:
+            return self._final_score(p, valid)
+        self._warn_if_constant(reward)
+        return p
+
+    def weight(self, p: Particles, potential: Potential | None = None) -> Particles:
+        """Multiply the weights by the potential at the value just scored, and by log p / q of the move.
+
+        Without a potential only the move's log ratio counts. On the last level the factor is
+        ``tilt * r(x_1)`` minus the sum of log G along the particle's own ancestry.
+        """
+        increment = p.log_ratio
+        carry = p.carry
+        if potential is not None:
+            total = carry.get("log_potential", torch.zeros_like(p.value))
+            if _one_level(p.level) == self.steps:
+                gain = p.value - total
+            else:
+                memory = carry.get("potential_memory", torch.full_like(p.value, potential.initial))
+                gain, memory = potential(p.value, memory)
+                carry = {**carry, "potential_memory": memory}
+            clean = core.sanitize(gain).log_g
+            carry = {**carry, "log_potential": total + clean}
+            increment = increment + clean
+        return replace(
+            p,
+            log_weights=p.log_weights + core.sanitize(increment).log_g,
+            log_ratio=torch.zeros_like(p.log_ratio),
+            carry=carry,
+        )
+
+    def resample(self, p: Particles, rule: Any, scheme: str = "systematic") -> Particles:
+        """Resample the groups that the rule picks; the others carry their weights on."""
+        mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
+        if not mask.any():
+            return replace(p, move=p.move + 1)
+        u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
+        done = core.adaptive(mask, p.log_weights, u, scheme)
+        return replace(
+            p.take(done.ancestors),
+            log_weights=done.log_weights,
+            log_evidence=p.log_evidence + done.log_evidence_increment,
+            move=p.move + 1,
+        )
+
+    def choose(self, p: Particles, children: int, *, argmax: bool = False, correct: bool = True) -> Particles:
+        """Keep one of ``children`` per parent, in proportion to weight, or the heaviest.
+
+        With ``correct`` the parent's weight takes up the children's mean weight, which keeps the evidence
+        unbiased (nested SMC); without it weights are dropped (the soft value method as published).
+        """
+        parents = p.n // children
+        u = self._uniforms(p, Purpose.SELECT, parents)
+        picked = core.select_children(p.log_weights.reshape(p.groups, parents, children), u, argmax=argmax)
+        kept = p.take(picked.index + children * torch.arange(parents))
+        weights = picked.log_mean if correct else torch.zeros_like(picked.log_mean)
+        return replace(kept, log_weights=weights, move=p.move + 1)
+
+    def select(self, p: Particles, index: Int64[Tensor, "g m"]) -> Particles:
+        """Keep the particles of ``index``, weights untouched."""
+        return replace(p.take(index), move=p.move + 1)
+
+    def afford(self, nfe: int = 0, reward_calls: int = 0) -> int:
+        """How many more rows, at these costs each, every group can still pay; at least 0."""
+        costs = {"nfe": nfe, "model_rows": nfe * self.rows_per_look, "reward_calls": reward_calls}
+        bounds = [left // cost for what, cost in costs.items() if cost and (left := self.ledger.left(what)) is not None]
+        return max(0, min(bounds)) if bounds else 2**62
+
+    def is_noisy(self, level: int) -> bool:
+        """Whether the move from this level separates copies."""
+        return self.kernel.is_noisy(level)
+
+    def jump(self, p: Particles) -> Particles:
+        """Denoise the states as they stand: how a run ends when its time is over."""
+        if _one_level(p.level) == self.steps:
+            return p
+        p = self.look(p)
+        rows = self.pool.call("denoise", p.rows, _one_level(p.level))
+        is_known = torch.where(p.scored == p.level, self.steps - 1, -1)  # its denoised sample was scored
+        return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=is_known)
+
+    def finish(self, p: Particles) -> Final:
+        """Bring states, samples and held-out scores home."""
+        self.ancestors.append(p.origin)
+        states, samples, held_out, decoded = self.pool.call("finish", p.rows, self._place(p))
+        self.ledger.charge(decodes=decoded // p.groups, **self.pool.counters())
+        if held_out is not None:
+            self.ledger.charge(held_out_calls=held_out.numel())
+
+        def shaped(t: Tensor) -> Tensor:
+            return t.reshape(p.groups, p.n, *t.shape[1:])
+
+        return Final(shaped(states), shaped(samples), None if held_out is None else shaped(held_out))
+
+    def _value(self, reward: Tensor) -> Tensor:
+        return torch.zeros_like(reward) if self.tilt == 0 else self.tilt * reward
+
+    def _final_score(self, p: Particles, valid: Tensor | None = None) -> Particles:
+        """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
+        bad = p.reward.isnan() if valid is None else ~valid
+        reward = torch.where(bad, -torch.inf, p.reward)
+        return replace(p, reward=reward, value=torch.where(bad, -torch.inf, self._value(reward)))
+
+    def _bury(self, p: Particles, finite: Tensor) -> Particles:
+        dead = int((~finite).sum())
+        if not dead:
+            return p
+        self.ledger.charge(dead_states=dead)
+        if dead > MAX_DEAD * finite.numel():
+            where = (~finite).nonzero().tolist()[:5]
+            raise NonFiniteState(
+                f"{dead} of {finite.numel()} states are NaN or infinite at level {_one_level(p.level)} "
+                f"(first (group, particle): {where}); use more steps, a smaller diffusion coefficient or tilt"
+            )
+        return replace(p, value=torch.where(finite, p.value, -torch.inf))
+
+    def _warn_if_constant(self, reward: Tensor) -> None:
+        is_constant = reward.numel() > 1 and bool((reward == reward.flatten()[0]).all())
+        self._constant = getattr(self, "_constant", 0) + 1 if is_constant else 0
+        if self._constant == 3:
+            self.warnings.append(
+                "the reward was the same for all particles three times in a row: steering does nothing then; "
+                "check prompts, weights, and whether the reward sees what it expects"
+            )
+
+    def _charge_looks(self, looks: Int64[Tensor, " g"]) -> None:
+        self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look)
+
+    def _extra_looks(self, kernel: Kernel, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
+        table = torch.tensor([kernel.extra_looks(k) for k in range(self.steps)])
+        return table[level].sum(dim=1)
+
+    def _place(self, p: Particles, children: int = 1) -> Place:
+        g, n = p.level.shape
+        local = torch.arange(g).repeat_interleave(n * children)
+        slot = torch.arange(n).repeat_interleave(children).repeat(g)
+        draw = torch.arange(children).repeat(g * n)
+        return Place(Address(self.group_ids[local], p.move[local], slot, draw), local)
+
+    def _uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
+        zero = torch.zeros(p.groups, dtype=torch.int64)
+        return self.noise.uniform(purpose, Address(self.group_ids, p.move, zero, zero), count)
+
+
+def _one_level(level: Int64[Tensor, "g n"]) -> int | Tensor:
+    """The level of all rows, or one per row where they differ."""
+    first = int(level[0, 0])
+    return first if bool((level == first).all()) else level.reshape(-1)
+
+
+Callback = Callable[["Step"], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What ``on_step`` sees after each move."""
+
+    level: int
+    steps: int
+    t: float
+    particles: Particles
+    ess: Float64[Tensor, " g"]
+    nfe: int
+    best_reward: float

@@ -1,0 +1,94 @@
+"""The population of a particle method: small numbers on the driver, a handle to the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.engine.rows import Rows
+
+
+@dataclass(frozen=True)
+class Particles:
+    """g independent groups of n weighted particles. Frozen: a verb of the engine returns a new one.
+
+    Attributes:
+        rows: states of the flat (g * n) batch.
+        log_weights: (g, n), since the last absorption into the evidence.
+        log_evidence: (g,), absorbed so far; log Z is this plus log-mean-exp of the weights.
+        reward: (g, n), last valid reward; NaN before the first score.
+        value: (g, n), tilt * reward of the last valid score; 0 before the first.
+        scored: (g, n), level the value belongs to; -1 before the first score.
+        level: (g, n), index into the time grid.
+        move: (g,), the group's own counter of random acts; addresses noise.
+        eve: (g, n), index of the time-0 ancestor.
+        origin: (g, n), slot of the ancestor in the population of the last move.
+        log_ratio: (g, n), log p - log q of moves not yet weighted.
+        carry: whatever a method or potential remembers per particle, (g, n, ...).
+    """
+
+    rows: Rows
+    log_weights: Float64[Tensor, "g n"]
+    log_evidence: Float64[Tensor, " g"]
+    reward: Float64[Tensor, "g n"]
+    value: Float64[Tensor, "g n"]
+    scored: Int64[Tensor, "g n"]
+    level: Int64[Tensor, "g n"]
+    move: Int64[Tensor, " g"]
+    eve: Int64[Tensor, "g n"]
+    origin: Int64[Tensor, "g n"]
+    log_ratio: Float64[Tensor, "g n"]
+    carry: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def first(cls, rows: Rows, groups: int, n: int) -> Particles:
+        """Equal weights at level 0, nothing scored."""
+        zeros = torch.zeros(groups, n, dtype=torch.float64)
+        count = torch.zeros(groups, n, dtype=torch.int64)
+        slots = torch.arange(n).expand(groups, n)
+        return cls(
+            rows=rows,
+            log_weights=zeros,
+            log_evidence=torch.zeros(groups, dtype=torch.float64),
+            reward=torch.full_like(zeros, torch.nan),
+            value=zeros.clone(),
+            scored=torch.full_like(count, -1),
+            level=count,
+            move=torch.zeros(groups, dtype=torch.int64),
+            eve=slots,
+            origin=slots,
+            log_ratio=zeros.clone(),
+        )
+
+    @property
+    def groups(self) -> int:
+        return self.level.shape[0]
+
+    @property
+    def n(self) -> int:
+        return self.level.shape[1]
+
+    def take(self, index: Int64[Tensor, "g m"]) -> Particles:
+        """Gather particles within their groups. The only gather: no field can miss a resampling."""
+        flat = (index + self.n * torch.arange(self.groups)[:, None]).reshape(-1)
+        return replace(self, rows=self.rows.take(flat), **self._fields(lambda f: _gather(f, index)))
+
+    def repeat(self, children: int) -> dict[str, Any]:
+        """Return the driver-side fields of ``children`` copies each; child c of slot i is at i * m + c."""
+        if children == 1:
+            return self._fields(lambda f: f)
+        return self._fields(lambda f: f.repeat_interleave(children, dim=1))
+
+    def _fields(self, change: Any) -> dict[str, Any]:
+        names = ("log_weights", "reward", "value", "scored", "level", "eve", "origin", "log_ratio")
+        changed = {name: change(getattr(self, name)) for name in names}
+        return {**changed, "carry": {name: change(value) for name, value in self.carry.items()}}
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    shape = index.reshape(*index.shape, *(1,) * (values.ndim - 2)).expand(*index.shape, *values.shape[2:])
+    return values.gather(1, shape)

@@ -1,0 +1,58 @@
+"""What belongs to a particle and is too large for the driver: one row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """States and what was computed from them; the local pool's handle is the tensors themselves.
+
+    Attributes:
+        x: states (rows, *event).
+        raw: network output at x, or None before a look.
+        history: earlier denoised samples, newest first, for multistep solvers; empty after a jump in time.
+        samples: decoded final samples, kept from the last scoring.
+    """
+
+    x: Tensor
+    raw: Tensor | None = None
+    history: tuple[Tensor, ...] = ()
+    samples: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def take(self, index: Int64[Tensor, " m"]) -> Rows:
+        """Gather rows; every field moves together."""
+        index = index.to(self.x.device)
+        return Rows(
+            self.x.index_select(0, index),
+            None if self.raw is None else self.raw.index_select(0, index),
+            tuple(h.index_select(0, index) for h in self.history),
+            None if self.samples is None else self.samples.index_select(0, index),
+        )
+
+    @classmethod
+    def join(cls, parts: list[Rows]) -> Rows:
+        """Put rows after one another; what not all of them have is dropped."""
+        depth = min(len(p.history) for p in parts)
+
+        def together(name: str) -> Tensor | None:
+            fields = [getattr(p, name) for p in parts]
+            return None if any(f is None for f in fields) else torch.cat(fields)
+
+        return cls(
+            torch.cat([p.x for p in parts]),
+            together("raw"),
+            tuple(torch.cat([p.history[i] for p in parts]) for i in range(depth)),
+            together("samples"),
+        )
+
+    def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:
+        return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,287 @@
+"""The part of the engine that runs where the rows live: network, noise, kernels, decode, reward.
+
+Everything large is made per micro-batch. ``torch.no_grad`` is set here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.engine.rows import Rows
+from itscale.noise import Address, Noise, Purpose
+from itscale.process import ContinuousProcess, Evaluation
+from itscale.scoring import Reward
+from itscale.solvers import Kernel, Move
+
+Shift = Callable[[Evaluation, int | Tensor], Tensor]
+"""``shift(at, level)`` -> what is added to the standard normal noise of a move, shaped like ``at.x``."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which particles the rows are: noise address, and index of their group in this run."""
+
+    address: Address
+    group: Int64[Tensor, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores on the driver: float64 rewards, whether each is one, whether the state is finite."""
+
+    reward: Float64[Tensor, " rows"]
+    valid: Tensor
+    finite: Tensor
+    calls: Int64[Tensor, " rows"]  # 1 where the reward ran, 0 where a cache answered
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass
+class Worker:
+    """Executes the engine's verbs on rows.
+
+    Attributes:
+        microbatch: model rows per network call; None chooses by the size of a state.
+        bitwise: pad every network call to the full micro-batch, so that a row's result does not depend on
+            how many rows came with it.
+    """
+
+    process: ContinuousProcess
+    kernel: Kernel
+    times: Float64[Tensor, " levels"]
+    noise: Noise
+    reward: Reward | None
+    held_out: Reward | None
+    conditions: Sequence[Any]
+    dtype: torch.dtype
+    microbatch: int | None = None
+    bitwise: bool = False
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        model = self.process.model
+        encoded = model.encode(self.conditions)
+        self.encoded = None if encoded is None else encoded.to(self.device)
+        microbatch = self.microbatch or _default_microbatch(model.event_shape)
+        self.chunk = max(1, microbatch // model.rows_per_look)
+        self.padding_rows = 0
+        self.network_calls = 0
+
+    @torch.no_grad()
+    def start(self, at: Place, initial: Tensor | None = None) -> Rows:
+        """Scale unit noise to the first level; ``initial`` (rows, *event) replaces the drawn noise."""
+        event = self.process.model.event_shape
+        x = torch.empty(len(at), *event, dtype=self.dtype, device=self.device)
+        scale = float(self.process.interpolant.sigma(float(self.times[0])))
+        for rows in self._chunks(len(at)):
+            if initial is None:
+                unit = self.noise.normal(Purpose.INITIAL, self._address(at, rows), event, self.dtype)
+            else:
+                unit = initial[rows].to(device=self.device, dtype=self.dtype)
+            x[rows] = unit * scale
+        return Rows(x)
+
+    @torch.no_grad()
+    def look(self, rows: Rows, level: int | Tensor, at: Place) -> Rows:
+        """Evaluate the network at every row that was not looked at yet."""
+        if rows.raw is not None:
+            return rows
+        raw = torch.empty_like(rows.x)
+        for part in self._chunks(len(rows)):
+            raw[part] = self._evaluate(rows.x[part], _part(level, part), at.group[part]).raw
+        return rows.with_(raw=raw)
+
+    @torch.no_grad()
+    def propose(
+        self,
+        rows: Rows,
+        level: int | Tensor,
+        at: Place,
+        *,
+        kernel: Kernel | None = None,
+        children: int = 1,
+        shift: Shift | None = None,
+    ) -> tuple[Rows, Float64[Tensor, " rows"] | None]:
+        """Move every row ``children`` times by one kernel step.
+
+        Returns:
+            The moved rows, not looked at, and log p - log q per row where the noise was shifted.
+        """
+        kernel = kernel or self.kernel
+        total = len(at)
+        x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
+        memory = min(kernel.history, len(rows.history) + 1)
+        history = tuple(torch.empty_like(x) for _ in range(memory))
+        ratio = None if shift is None else torch.zeros(total, dtype=torch.float64, device=x.device)
+        for part in self._chunks(total):
+            for move, where, denoised, past, change in self._moves(
+                rows, level, at, part, kernel, children, shift
+            ):
+                x[where] = move.x
+                for target, source in zip(history, (denoised, *past), strict=False):
+                    target[where] = source
+                if ratio is not None and change is not None:
+                    ratio[where] = change
+        last = isinstance(level, int) and level == self.times.shape[0] - 2
+        samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
+        return Rows(x, None, history, samples), None if ratio is None else ratio.cpu()
+
+    @torch.no_grad()
+    def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
+        """Score the denoised sample of every row, or the state itself on the last level."""
+        assert self.reward is not None
+        facts = self._facts(level)
+        values, valid, finite, reasons, decoded, calls = [], [], [], [], [], []
+        for part in self._chunks(len(rows)):
+            samples = self._decode(rows, level, at, part)
+            done = self.reward.score(samples, {**facts, "conditions": self._conditions(at, part)})
+            values.append(done.values)
+            valid.append(done.valid)
+            finite.append(rows.x[part].flatten(1).isfinite().all(dim=1))
+            reasons.extend(r for r in done.reasons or () if r)
+            calls.append(torch.arange(len(done.values)) < done.calls)
+            if keep_samples:
+                decoded.append(samples)
+        packed = torch.stack([torch.cat(values).double(), torch.cat(valid).double(), torch.cat(finite).double()])
+        reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
+        scored = Scored(reward, ok.bool(), alive.bool(), torch.cat(calls).long(), tuple(reasons[:8]))
+        return rows.with_(samples=torch.cat(decoded)) if keep_samples else rows, scored
+
+    @torch.no_grad()
+    def denoise(self, rows: Rows, level: int | Tensor) -> Rows:
+        """Put the denoised sample in place of every state."""
+        assert rows.raw is not None, "denoise needs a look first"
+        x = torch.empty_like(rows.x)
+        for part in self._chunks(len(rows)):
+            x[part] = self._evaluation(rows.x[part], _part(level, part), rows.raw[part]).denoised
+        return Rows(x)
+
+    @torch.no_grad()
+    def finish(self, rows: Rows, at: Place) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """Return final states, samples and held-out scores on the host, and how many rows were decoded."""
+        last = self.times.shape[0] - 1
+        decoded = 0
+        if rows.samples is None:
+            decoded = len(rows)
+            parts = [self._decode(rows, last, at, part) for part in self._chunks(len(rows))]
+            rows = rows.with_(samples=torch.cat(parts))
+        assert rows.samples is not None
+        held_out = None
+        if self.held_out is not None:
+            facts = self._facts(last)
+            scores = [
+                self.held_out.score(rows.samples[p], {**facts, "conditions": self._conditions(at, p)})
+                for p in self._chunks(len(rows))
+            ]
+            held_out = torch.cat([torch.where(s.valid, s.values, torch.nan) for s in scores]).double().cpu()
+        return rows.x.cpu(), rows.samples.cpu(), held_out, decoded
+
+    def _moves(
+        self,
+        rows: Rows,
+        level: int | Tensor,
+        at: Place,
+        part: slice,
+        kernel: Kernel,
+        children: int,
+        shift: Shift | None,
+    ) -> Iterator[tuple[Move, Any, Tensor, tuple[Tensor, ...], Tensor | None]]:
+        """Move one micro-batch; kernels that take one level at a time see the rows level by level."""
+        index = torch.arange(len(at))[part]
+        if isinstance(level, int) or kernel.takes_levels:
+            pieces: list[tuple[int | Tensor, Tensor, Any]] = [(_part(level, part), index, part)]
+        else:
+            here = level[part]
+            pieces = [(int(k), index[here == k], index[here == k]) for k in here.unique()]
+        for k, chosen, where in pieces:
+            source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
+            x, raw = rows.x[source], None if rows.raw is None else rows.raw[source]
+            assert raw is not None, "propose needs a look first"
+            here = self._evaluation(x, k, raw)
+            past = tuple(h[source] for h in rows.history)
+            z, change = self._noise(kernel, here, k, at, chosen, shift)
+            group = at.group[chosen]
+            step = k
+
+            def look(y: Tensor, to: int, group: Tensor = group) -> Evaluation:
+                return self._evaluate(y, to, group)
+
+            yield kernel(here, past, step, look, z), where, here.denoised, past, change
+
+    def _noise(
+        self, kernel: Kernel, here: Evaluation, level: int | Tensor, at: Place, chosen: Tensor, shift: Shift | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        levels = [level] if isinstance(level, int) else level.unique().tolist()
+        if not any(kernel.is_noisy(k) for k in levels):
+            return None, None
+        z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), here.x.shape[1:], here.x.dtype)
+        if shift is None:
+            return z, None
+        d = shift(here, level)
+        # Proposing z = d + xi in place of xi: log p - log q = -d.xi - |d|^2 / 2, exact for any kernel.
+        change = -(d * (z + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
+        return z + d, change
+
+    def _decode(self, rows: Rows, level: int | Tensor, at: Place, part: slice) -> Tensor:
+        if isinstance(level, int) and level == self.times.shape[0] - 1:
+            return self.process.model.decode(rows.x[part])
+        assert rows.raw is not None, "score needs a look first"
+        here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
+        return self.process.model.decode(here.denoised)
+
+    def _evaluation(self, x: Tensor, level: int | Tensor, raw: Tensor) -> Evaluation:
+        return Evaluation(x, self.times[level], self.process.model.predicts, raw, self.process.interpolant)
+
+    def _evaluate(self, x: Tensor, level: int | Tensor, group: Tensor) -> Evaluation:
+        """Call the network once on at most one micro-batch."""
+        condition = None if self.encoded is None else self.encoded[group.to(self.encoded.device)]
+        time = self.times[level]
+        real = x.shape[0]
+        missing = self.chunk - real if self.bitwise else 0
+        self.network_calls += 1
+        if not missing:
+            return self.process.evaluate(x, time, condition)
+        self.padding_rows += missing * self.process.model.rows_per_look
+        fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
+        padded = torch.cat([x, x[fill]])
+        time_rows = time if time.ndim == 0 else torch.cat([time, time[fill.cpu()]])
+        condition = None if condition is None else torch.cat([condition, condition[fill]])
+        done = self.process.evaluate(padded, time_rows, condition)
+        return Evaluation(x, time, done.kind, done.raw[:real], done.interpolant)
+
+    def _chunks(self, total: int) -> Iterator[slice]:
+        for start in range(0, total, self.chunk):
+            yield slice(start, min(start + self.chunk, total))
+
+    def _address(self, at: Place, rows: slice | Tensor) -> Address:
+        a = at.address[rows]
+        if torch.device(self.device).type == "cpu":
+            return a
+        return Address(*(f.to(self.device, non_blocking=True) for f in (a.group, a.move, a.slot, a.draw)))
+
+    def _conditions(self, at: Place, part: slice) -> list[Any]:
+        return [self.conditions[i] for i in at.group[part].tolist()]
+
+    def _facts(self, level: int | Tensor) -> dict[str, Any]:
+        final = isinstance(level, int) and level == self.times.shape[0] - 1
+        return {"step": level, "t": self.times[level], "is_final": final}
+
+
+def _part(level: int | Tensor, part: slice) -> int | Tensor:
+    return level if isinstance(level, int) else level[part]
+
+
+def _default_microbatch(event: tuple[int, ...]) -> int:
+    """A power of two, so that a micro-batch of states is about half a megabyte: 128 for 28 x 28 pixels."""
+    rows = max(32, min(4096, 2**17 // max(1, math.prod(event))))
+    return 1 << (rows.bit_length() - 1)

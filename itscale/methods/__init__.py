@@ -1,0 +1,49 @@
+"""Methods: one file each, one line each in the table."""
+
+from itscale.errors import ConfigError, unknown_name
+from itscale.methods.base import Claim, Cost, Method, Needs, Plan, State
+from itscale.methods.best_of_n import BestOfN
+from itscale.methods.importance import ImportanceSampling
+from itscale.methods.nested_smc import NestedSMC
+from itscale.methods.smc import SMC
+from itscale.methods.svdd import SVDD
+from itscale.methods.unguided import Unguided
+
+METHODS: dict[str, type] = {
+    "unguided": Unguided,
+    "best-of-n": BestOfN,
+    "importance": ImportanceSampling,
+    "smc": SMC,
+    "nested-smc": NestedSMC,
+    "svdd": SVDD,
+}
+
+
+def get_method(value: str | Method) -> Method:
+    """Return a method by name (with its defaults) or pass one through."""
+    if isinstance(value, str):
+        name = value.lower().replace("_", "-")
+        if name not in METHODS:
+            raise unknown_name("method", value, METHODS, "itscale methods")
+        return METHODS[name]()
+    if not hasattr(value, "step"):
+        raise ConfigError(f"method must be a name or a method such as SMC(particles=16), got {value!r}")
+    return value
+
+
+__all__ = [
+    "METHODS",
+    "SMC",
+    "SVDD",
+    "BestOfN",
+    "Claim",
+    "Cost",
+    "ImportanceSampling",
+    "Method",
+    "Needs",
+    "NestedSMC",
+    "Plan",
+    "State",
+    "Unguided",
+    "get_method",
+]

@@ -1,0 +1,158 @@
+"""What a method is: a frozen setting that plans its size and then steps a state to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from itscale.budget import Budget
+from itscale.engine import Engine, Particles
+from itscale.errors import BudgetError, ConfigError
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method cannot do without; a lack is an error before any network call."""
+
+    noise: bool = False
+    reward: bool = True
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a method promises about its weighted output.
+
+    Attributes:
+        target: ``"tilted"`` for p(x) exp(tilt * r(x)), ``"base"`` for p(x), None for search.
+        evidence: ``"unbiased"`` if exp(log_evidence) has mean Z, else None.
+    """
+
+    target: str | None
+    evidence: str | None = None
+
+    def __str__(self) -> str:
+        names = {"tilted": "p(x) exp(tilt r(x))", "base": "p(x)", None: "none: it is a search"}
+        return names[self.target]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What moves cost under the solver of a run.
+
+    Attributes:
+        steps: T.
+        extra_looks: per level, evaluations inside the move.
+        noisy: per level, whether the move uses noise.
+        rows_per_look: network rows per look.
+    """
+
+    steps: int
+    extra_looks: tuple[int, ...]
+    noisy: tuple[bool, ...]
+    rows_per_look: int = 1
+
+    def trajectory(self) -> int:
+        """NFE of one particle from noise to data."""
+        return self.steps + sum(self.extra_looks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a run and what it will cost per group."""
+
+    particles: int
+    nfe: int
+    reward_calls: int
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a method needs to go on; saved as it is."""
+
+    particles: Particles
+    is_done: bool = False
+
+
+class Method(Protocol):
+    """A particle method. State goes in and comes out; nothing is kept on the method."""
+
+    needs: ClassVar[Needs]
+    claim: ClassVar[Claim]
+
+    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        """Size the run, or raise BudgetError naming the minimum and the setting to change."""
+        ...
+
+    def init(self, engine: Engine, plan: Plan) -> State: ...
+
+    def step(self, engine: Engine, state: State) -> State: ...
+
+
+def plan_particles(
+    wanted: int | None,
+    default: int,
+    cost_of: Callable[[int], Plan],
+    budget: Budget | None,
+    rows_per_look: int,
+    minimum: int = 1,
+    shrink: str = "steps",
+) -> Plan:
+    """Find the number of particles: the one asked for, the most the budget allows, or the default.
+
+    Costs must not fall as particles are added.
+
+    Raises:
+        BudgetError: if the budget does not pay for ``wanted``, or for ``minimum``.
+    """
+    if wanted is not None and wanted < minimum:
+        raise ConfigError(f"particles must be at least {minimum}, got {wanted}")
+
+    def over(n: int) -> str | None:
+        plan = cost_of(n)
+        spends = {
+            "nfe": plan.nfe,
+            "model_rows": plan.nfe * rows_per_look,
+            "reward_calls": plan.reward_calls,
+        }
+        for what, amount in spends.items():
+            limit = getattr(budget, what, None) if budget else None
+            if limit is not None and amount > limit:
+                return f"{n} particles need {what} = {amount} and budget.{what} is {limit}"
+        return None
+
+    if wanted is not None:
+        if problem := over(wanted):
+            raise BudgetError(f"{problem}: lower particles or {shrink}, or raise the budget")
+        return cost_of(wanted)
+    if problem := over(minimum):
+        raise BudgetError(f"the budget is too small: at least {problem}; lower {shrink}, or raise the budget")
+    if budget is None or (budget.nfe is None and budget.model_rows is None and budget.reward_calls is None):
+        return cost_of(default)
+    low, high = minimum, minimum + 1
+    while over(high) is None:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if over(middle) else (middle, high)
+    return cost_of(low)
+
+
+def advance(engine: Engine, p: Particles) -> Particles:
+    """Move every particle once and look where it is, unless that is the end."""
+    p = engine.propose(p)
+    return p if int(p.level[0, 0]) == engine.steps else engine.look(p)
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise unless ``value`` is in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be in [0, 1], got {value!r}")
+
+
+def check_count(name: str, value: int | None, minimum: int = 1) -> None:
+    """Raise unless ``value`` is None or a whole number of at least ``minimum``."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} must be a whole number >= {minimum}, got {value!r}")

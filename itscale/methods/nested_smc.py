@@ -1,0 +1,131 @@
+"""Nested SMC: N particles with M children each. SMC (M = 1) and SVDD (uncorrected) are settings of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+
+from itscale.budget import Budget
+from itscale.engine import Engine, Particles
+from itscale.errors import ConfigError
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
+from itscale.particles import WhenESSBelow, get_scheme
+from itscale.potentials import Potential, get_potential
+
+
+@dataclass(frozen=True, kw_only=True)
+class NestedSMC:
+    """Propose M children per particle, weight them, keep one each, resample the particles when ESS is low.
+
+    Cost with a one-evaluation solver that is scored everywhere: N (1 + M (T - 1)) NFE and as many reward
+    calls. Target: the tilted law as N grows, for any M, any potential and any scored steps; the evidence is
+    unbiased, since a parent's weight takes up the mean weight of its children.
+
+    Attributes:
+        particles: N; None takes what the budget allows.
+        children: M.
+        ess_threshold: resample when ESS < this share of N; 1 resamples whenever weights differ, 0 never.
+        scheme: resampling scheme.
+        potential: ``"difference"``, ``"max"``, ``"sum"`` or a potential of one's own.
+        score_every: score every that many levels; the weights of the levels between are carried.
+        score_window: first and last level that may be scored before the end; None is all.
+        selection: ``"soft"`` draws a child in proportion to its weight; ``"argmax"`` takes the best, which
+            is a search.
+        correct: keep weights. False drops them: the soft value method as published.
+
+    Reference:
+        Naesseth, Lindsten and Schon (2015), "Nested Sequential Monte Carlo Methods", arXiv:1502.02536.
+    """
+
+    particles: int | None = None
+    children: int = 1
+    ess_threshold: float = 0.5
+    scheme: str = "systematic"
+    potential: str | Potential = "difference"
+    score_every: int = 1
+    score_window: tuple[int, int] | None = None
+    selection: Literal["soft", "argmax"] = "soft"
+    correct: bool = True
+    needs: ClassVar[Needs] = Needs(noise=True)
+    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
+
+    def __post_init__(self) -> None:
+        check_count("particles", self.particles)
+        check_count("children", self.children)
+        check_count("score_every", self.score_every)
+        check_fraction("ess_threshold", self.ess_threshold)
+        get_scheme(self.scheme)
+        get_potential(self.potential)
+        if self.selection not in ("soft", "argmax"):
+            raise ConfigError(f"selection must be 'soft' or 'argmax', got {self.selection!r}")
+        if self.correct and self.selection == "argmax":
+            raise ConfigError("selection='argmax' follows no target, so it cannot be corrected: set correct=False")
+        if self.score_window is not None:
+            first, last = self.score_window
+            if not 0 <= first <= last:
+                raise ConfigError(f"score_window must be (first, last) levels with first <= last, got {self.score_window}")
+
+    def is_scored(self, level: int, steps: int) -> bool:
+        """Whether the denoised samples of this level are scored; the last level always is."""
+        if level == steps:
+            return True
+        first, last = self.score_window or (0, steps - 1)
+        return first <= level <= last and (level - first) % self.score_every == 0
+
+    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        steps = cost.steps
+        if self.score_window is not None and self.score_window[1] > steps - 1:
+            raise ConfigError(f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}")
+        nfe, calls = 1, int(self.is_scored(0, steps))
+        for level in range(steps):
+            brood = self._brood(level, cost.noisy[level], steps)
+            looks = 0 if level + 1 == steps else 1
+            nfe += brood * (cost.extra_looks[level] + looks)
+            calls += brood * int(looks and self.is_scored(level + 1, steps))
+        calls += int(not self.is_scored(steps - 1, steps))  # else the last sample's score is known
+        return plan_particles(
+            self.particles,
+            16 if self.children == 1 else 4,
+            lambda n: Plan(n, n * nfe, n * calls),
+            budget,
+            cost.rows_per_look,
+            shrink="steps" if self.children == 1 else "children or steps",
+        )
+
+    def init(self, engine: Engine, plan: Plan) -> State:
+        p = engine.look(engine.start(plan.particles))
+        if self.is_scored(0, engine.steps):
+            p = engine.weight(engine.score(p), get_potential(self.potential))
+        return State(p if self.correct else _forget(p))
+
+    def step(self, engine: Engine, state: State) -> State:
+        p = state.particles
+        level = int(p.level[0, 0])
+        is_noisy = engine.is_noisy(level)
+        if self.correct and is_noisy:  # copies made after the last noisy move would never part
+            p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme)
+        brood = self._brood(level, is_noisy, engine.steps)
+        p = engine.propose(p, children=brood)
+        is_last = level + 1 == engine.steps
+        if not is_last:
+            p = engine.look(p)
+        if self.is_scored(level + 1, engine.steps):
+            p = engine.weight(engine.score(p), get_potential(self.potential))
+        else:
+            p = engine.weight(p)
+        if brood > 1:
+            p = engine.choose(p, brood, argmax=self.selection == "argmax", correct=self.correct)
+        elif not self.correct:
+            p = _forget(p)
+        return State(p, is_done=is_last)
+
+    def _brood(self, level: int, is_noisy: bool, steps: int) -> int:
+        """Children made by the move from this level: one where they would be alike or go unscored."""
+        is_judged = level + 1 < steps and self.is_scored(level + 1, steps)
+        return self.children if is_noisy and is_judged else 1
+
+
+def _forget(p: Particles) -> Particles:
+    return replace(p, log_weights=torch.zeros_like(p.log_weights))

@@ -1,0 +1,35 @@
+"""Plain sampling from the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from itscale.budget import Budget
+from itscale.engine import Engine
+from itscale.methods import independent
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unguided:
+    """Independent samples of the model; a reward, if there is one, scores them and steers nothing.
+
+    Cost: T NFE a particle with a one-evaluation solver. Target: the discretised base law.
+    """
+
+    particles: int | None = None
+    needs: ClassVar[Needs] = Needs(reward=False)
+    claim: ClassVar[Claim] = Claim("base")
+
+    def __post_init__(self) -> None:
+        check_count("particles", self.particles)
+
+    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        return independent.plan_trajectories(self.particles, 8, cost, budget, scored=False)
+
+    def init(self, engine: Engine, plan: Plan) -> State:
+        return independent.start(engine, plan)
+
+    def step(self, engine: Engine, state: State) -> State:
+        return independent.move(engine, state)

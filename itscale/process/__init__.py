@@ -1,0 +1,17 @@
+"""The continuous process: one look at a model, and the ODE and SDEs that share its marginals."""
+
+from itscale.process.continuous import ODE, SDE, ContinuousProcess
+from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
+from itscale.process.evaluation import Evaluation
+
+__all__ = [
+    "ODE",
+    "SDE",
+    "Coefficient",
+    "ContinuousProcess",
+    "Diffusion",
+    "Epsilon",
+    "Evaluation",
+    "Natural",
+    "get_diffusion",
+]

@@ -1,0 +1,109 @@
+"""ODE and SDE views of one model, on the model's own path or on another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from itscale import interpolants
+from itscale.interpolants import Interpolant, get_interpolant
+from itscale.models.base import Model
+from itscale.process.diffusion import Coefficient, Diffusion, get_diffusion
+from itscale.process.evaluation import Evaluation
+from itscale.types import State, Time, expand_over_event
+
+Path: TypeAlias = str | Interpolant | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ODE:
+    """The probability-flow ODE ``dX = u dt``, on the model's path or converted to ``interpolant``."""
+
+    interpolant: Path = None
+
+    @property
+    def coefficient(self) -> Diffusion:
+        return Coefficient("zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDE:
+    """``dX = (u + g^2/2 score) dt + g dW``: the marginals of the ODE for every diffusion coefficient g.
+
+    Attributes:
+        interpolant: path to run on; None is the model's own.
+        diffusion: ``"natural"``, another name of ``process.diffusion``, a number, a function of t, or a
+            coefficient such as ``Epsilon("sigma", 0.5)``.
+
+    Reference:
+        Albergo, Boffi and Vanden-Eijnden (2023), "Stochastic Interpolants", arXiv:2303.08797, section 2.
+    """
+
+    interpolant: Path = None
+    diffusion: str | float | Callable[[float], float] | Diffusion = "natural"
+
+    @property
+    def coefficient(self) -> Diffusion:
+        return get_diffusion(self.diffusion)
+
+
+@dataclass(frozen=True)
+class ContinuousProcess:
+    """A model set in motion: where to start, what to evaluate, drift and diffusion.
+
+    Running a model on another path needs no retraining: at path time t the state is a rescaled state of the
+    model's path at the time of equal noise-to-signal ratio, and the posterior means of data and noise are
+    the same (``interpolants.match``).
+    """
+
+    model: Model
+    interpolant: Interpolant
+    diffusion: Diffusion
+    is_converted: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_converted", self.interpolant != self.model.interpolant)
+
+    @classmethod
+    def of(cls, model: Model, view: ODE | SDE) -> ContinuousProcess:
+        path = model.interpolant if view.interpolant is None else get_interpolant(view.interpolant)
+        return cls(model, path, view.coefficient)
+
+    @property
+    def t_start(self) -> float:
+        """The noisiest time that both the path and the model know."""
+        if not self.is_converted:
+            return self.interpolant.t_min
+        noisiest = self.model.interpolant.kappa(self.model.interpolant.t_min)
+        if float(self.interpolant.kappa(self.interpolant.t_min)) <= float(noisiest):
+            return self.interpolant.t_min
+        return max(self.interpolant.t_min, float(self.interpolant.t_of_kappa(noisiest)))
+
+    def evaluate(self, x: State, t: Time, condition: Tensor | None = None) -> Evaluation:
+        """Call the network once: one NFE per row."""
+        if not self.is_converted:
+            raw = self.model.predict(x, t, condition)
+            return Evaluation(x, t, self.model.predicts, raw, self.interpolant)
+        source = self.model.interpolant
+        source_t, scale = interpolants.match(source, self.interpolant, t)
+        source_x = x / expand_over_event(scale, x)
+        raw = self.model.predict(source_x, source_t, condition)
+        there = Evaluation(source_x, source_t, self.model.predicts, raw, source)
+        here = interpolants.coefficients(self.interpolant, t)
+        if there.kind == "noise" or there.kind == "denoised":
+            return Evaluation(x, t, there.kind, raw, self.interpolant)
+        raw = interpolants.raw_from(there.kind, there.denoised, there.noise, here)
+        return Evaluation(x, t, there.kind, raw, self.interpolant)
+
+    def g(self, t: float) -> float:
+        """The diffusion coefficient at time t."""
+        return self.diffusion(t, self.interpolant)
+
+    def drift(self, at: Evaluation) -> State:
+        """``u + g^2/2 score`` at an evaluation whose time is ``()``."""
+        g = self.g(float(at.t))
+        return at.velocity if g == 0 else torch.add(at.velocity, at.score, alpha=g**2 / 2)

@@ -1,0 +1,366 @@
+"""``sample``: put model, process, solver, method, reward and budget together and run them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from itscale.budget import Budget, Ledger, Spent
+from itscale.engine import Engine, Particles, Step, Worker
+from itscale.errors import ConfigError
+from itscale.grids import get_grid
+from itscale.methods import SMC, Cost, Method, State, Unguided, get_method
+from itscale.models.base import Given, Model
+from itscale.noise import Noise
+from itscale.particles import effective_sample_size, log_mean_exp
+from itscale.pools import Local, Pool
+from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
+from itscale.result import Result
+from itscale.scoring import as_reward
+from itscale.solvers import Kernel, Solver, get_solver
+
+PILOT_PARTICLES = 16
+PILOT_SPREAD = 2.0  # tilt="auto" aims at tilt * sd(r) of this size
+
+
+def sample(
+    model: Model,
+    *,
+    reward: Any = None,
+    method: str | Method | None = None,
+    n: int | None = None,
+    particles: int | None = None,
+    steps: int = 50,
+    process: ODE | SDE | None = None,
+    solver: str | Solver | None = None,
+    grid: Any = "uniform",
+    tilt: float | Literal["auto"] = 1.0,
+    condition: Any = None,
+    guidance: float = 1.0,
+    held_out: Any = None,
+    budget: Budget | None = None,
+    groups: int | Sequence[int] = 1,
+    seed: int = 0,
+    pool: Pool | None = None,
+    initial: Tensor | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Result:
+    """Sample a model, steered towards a reward if there is one.
+
+    Without a reward: independent samples of the ODE by DPM-Solver++(2M). With one: SMC on the SDE with the
+    natural diffusion coefficient by the second-order SDE solver, for the law p(x) exp(tilt * r(x)).
+
+    Args:
+        model: a model, e.g. ``itscale.load("digits")``, ``models.wrap(...)``, ``models.GaussianMixture(...)``.
+        reward: a function, a reward, a name, ``"module:function"``, a file path, or a weighted list of these.
+        method: a method or its name.
+        n, particles: particles per group (one number, two names); None is what the budget allows.
+        steps: intervals of the time grid; the last one jumps to the denoised sample.
+        process: ``ODE()`` or ``SDE(interpolant=, diffusion=)``.
+        solver: a solver or its name; see ``itscale solvers``.
+        grid: time grid or its name, in the time of the process's path.
+        tilt: exponent on the reward, >= 0; ``"auto"`` scales it by the spread of 16 unguided samples.
+        condition: one condition for all groups, or a list with one per group.
+        guidance: classifier-free guidance weight; 1 is the plain conditional model.
+        held_out: a reward that only looks at the final samples.
+        budget: limits per group.
+        groups: how many independent runs, or their absolute indices.
+        seed: all randomness, together with the group index.
+        pool: where to compute; ``pools.Local(microbatch=, bitwise=)``.
+        initial: unit noise to start from, (groups, n, *event), in place of the seed's.
+        on_step: called after every move with a ``Step``.
+
+    Returns:
+        A ``Result`` with tensors (groups, particles, ...).
+
+    Raises:
+        ConfigError: for settings that cannot work together, before any network call.
+        BudgetError: if the budget cannot pay for the smallest run.
+        RewardError: if the reward fails for every sample.
+    """
+    group_ids = _group_ids(groups)
+    conditions = _conditions(condition, len(group_ids))
+    method = _sized(_method(method, reward), n, particles, initial)
+    if method.needs.reward and reward is None:
+        raise ConfigError(f"{type(method).__name__} needs reward=; without one use method='unguided'")
+    scorer = None if reward is None else as_reward(reward)
+    judge = None if held_out is None else as_reward(held_out)
+    if guidance != 1.0:
+        model = Given(model, None, guidance)
+    view = process or (SDE() if method.needs.noise else ODE())
+    dynamics, times, kernel = _dynamics(model, view, solver, grid, steps)
+    _check_noise(method, kernel, steps)
+    cost = Cost(
+        steps,
+        tuple(kernel.extra_looks(k) for k in range(steps)),
+        tuple(kernel.is_noisy(k) for k in range(steps)),
+        model.rows_per_look,
+    )
+    plan = method.plan(cost, budget)
+    initial = _initial(initial, len(group_ids), plan.particles, model.event_shape)
+    noise = Noise(seed)
+    pilot = None
+    if tilt == "auto":
+        if scorer is None:
+            raise ConfigError("tilt='auto' needs a reward")
+        tilt, pilot = _pilot(model, scorer, conditions, group_ids, steps, seed, pool)
+    if not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
+        raise ConfigError(f"tilt must be a finite number >= 0 or 'auto', got {tilt!r}; negate the reward instead")
+
+    ledger = Ledger(len(group_ids), budget)
+    opened = (pool or Local()).open(
+        functools.partial(
+            Worker,
+            dynamics,
+            kernel,
+            times,
+            noise,
+            scorer,
+            judge,
+            conditions,
+            getattr(model, "dtype", torch.float32),
+        )
+    )
+    engine = Engine(
+        opened,
+        kernel=kernel,
+        times=times,
+        group_ids=group_ids,
+        noise=noise,
+        ledger=ledger,
+        event_shape=tuple(model.event_shape),
+        rows_per_look=model.rows_per_look,
+        tilt=float(tilt),
+        has_reward=scorer is not None,
+        initial=initial,
+    )
+    state, trace, truncated = _run(engine, method, method.init(engine, plan), on_step)
+    return _result(
+        engine,
+        method,
+        state.particles,
+        trace,
+        truncated,
+        modality=model.modality,
+        pilot=pilot,
+        config={
+            "method": describe(method),
+            "process": describe(view),
+            "solver": describe(get_solver(solver) if solver else _default_solver(view)),
+            "grid": describe(grid),
+            "steps": steps,
+            "tilt": float(tilt),
+            "condition": conditions,
+            "guidance": guidance,
+            "reward": None if scorer is None else scorer.name,
+            "held_out": None if judge is None else judge.name,
+            "budget": describe(budget),
+            "groups": group_ids.tolist(),
+            "seed": seed,
+            "pool": describe(pool or Local()),
+        },
+    )
+
+
+def describe(value: Any) -> Any:
+    """Return a setting as plain values: a dataclass becomes its name and its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"name": type(value).__name__, **{f.name: describe(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, list | tuple):
+        return [describe(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
+
+
+def _run(
+    engine: Engine, method: Method, state: State, on_step: Callable[[Step], None] | None
+) -> tuple[State, list[dict[str, Any]], bool]:
+    trace = [_record(engine, state.particles)]
+    while not state.is_done:
+        if engine.ledger.out_of_time:
+            p = engine.jump(state.particles)
+            p = engine.score(p) if engine.has_reward else p
+            return State(p, is_done=True), [*trace, _record(engine, p)], True
+        state = method.step(engine, state)
+        trace.append(_record(engine, state.particles))
+        if on_step is not None:
+            on_step(_step(engine, state.particles, trace[-1]))
+    return state, trace, False
+
+
+def _record(engine: Engine, p: Particles) -> dict[str, Any]:
+    rewards = p.reward[p.reward.isfinite()]
+    eves = p.eve.sort(dim=1).values
+    return {
+        "level": int(p.level[0, 0]),
+        "t": float(engine.times[p.level[0, 0]]),
+        "ess": effective_sample_size(p.log_weights).tolist(),
+        "log_evidence": (p.log_evidence + log_mean_exp(p.log_weights)).tolist(),
+        "unique_eves": ((eves[:, 1:] != eves[:, :-1]).sum(dim=1) + 1).tolist(),
+        "reward_mean": float(rewards.mean()) if len(rewards) else None,
+        "reward_max": float(rewards.max()) if len(rewards) else None,
+        "nfe": int(engine.ledger.per_group["nfe"].max()),
+        "seconds": round(engine.ledger.seconds, 4),
+    }
+
+
+def _step(engine: Engine, p: Particles, row: dict[str, Any]) -> Step:
+    best = row["reward_max"]
+    ess = torch.tensor(row["ess"], dtype=torch.float64)
+    best = math.nan if best is None else best
+    return Step(row["level"], engine.steps, row["t"], p, ess, row["nfe"], best)
+
+
+def _result(
+    engine: Engine,
+    method: Method,
+    p: Particles,
+    trace: list[dict[str, Any]],
+    truncated: bool,
+    *,
+    modality: str,
+    pilot: Spent | None,
+    config: dict[str, Any],
+) -> Result:
+    final = engine.finish(p)
+    has_evidence = method.claim.evidence is not None and not truncated
+    evidence = p.log_evidence + log_mean_exp(p.log_weights)
+    sizes = {a.shape for a in engine.ancestors}
+    warnings = list(engine.warnings)
+    target = None if truncated else method.claim.target
+    if truncated:
+        warnings.append("the time budget ended the run early: samples were denoised as they stood")
+    if dead := [i for i, z in enumerate(evidence.tolist()) if z == -math.inf]:
+        warnings.append(f"groups {dead} lost all their weight; their samples say nothing about the target")
+    return Result(
+        samples=final.samples,
+        states=final.states,
+        rewards=p.reward,
+        held_out=final.held_out,
+        log_weights=p.log_weights,
+        log_evidence=evidence if has_evidence else torch.full_like(evidence, torch.nan),
+        ess=torch.tensor([row["ess"] for row in trace], dtype=torch.float64),
+        ancestors=torch.stack(engine.ancestors) if len(sizes) == 1 else None,
+        times=engine.times,
+        tilt=engine.tilt,
+        claim={"target": target, "evidence": method.claim.evidence if has_evidence else None},
+        spent=engine.ledger.spent(),
+        modality=modality,
+        truncated=truncated,
+        pilot=pilot,
+        trace=trace,
+        config=config,
+        warnings=warnings,
+    )
+
+
+def _pilot(
+    model: Model,
+    reward: Any,
+    conditions: list[Any],
+    group_ids: Tensor,
+    steps: int,
+    seed: int,
+    pool: Pool | None,
+) -> tuple[float, Spent]:
+    """Scale the tilt by the spread of the reward over unguided samples; its cost is accounted apart."""
+    drawn = sample(
+        model,
+        reward=reward,
+        method=Unguided(particles=PILOT_PARTICLES),
+        steps=steps,
+        condition=conditions,
+        groups=group_ids.tolist(),
+        seed=seed ^ 0x70696C6F74,
+        pool=pool,
+    )
+    rewards = drawn.rewards
+    spread = float(torch.where(rewards.isfinite(), rewards, torch.nan).std(dim=1).nanmean())
+    if not spread > 0:
+        raise ConfigError("tilt='auto': the reward does not vary over unguided samples; give a number")
+    return PILOT_SPREAD / spread, drawn.spent
+
+
+def _method(method: str | Method | None, reward: Any) -> Method:
+    if method is None:
+        return Unguided() if reward is None else SMC()
+    return get_method(method)
+
+
+def _sized(method: Any, n: int | None, particles: int | None, initial: Tensor | None) -> Any:
+    if n is not None and particles is not None and n != particles:
+        raise ConfigError(f"n={n} and particles={particles} name the same number; give one of them")
+    wanted = n if n is not None else particles
+    if wanted is None and initial is not None and method.particles is None and initial.ndim > 1:
+        wanted = initial.shape[1]
+    if wanted is None:
+        return method
+    if method.particles is not None and method.particles != wanted:
+        raise ConfigError(f"the method has particles={method.particles}, but {wanted} were asked for; give one of them")
+    return replace(method, particles=wanted)
+
+
+def _default_solver(view: ODE | SDE) -> Solver:
+    return get_solver("dpm++2m" if _is_deterministic(view) else "2m-sde")
+
+
+def _is_deterministic(view: ODE | SDE) -> bool:
+    return isinstance(view, ODE) or view.coefficient == Coefficient("zero")
+
+
+def _dynamics(
+    model: Model, view: ODE | SDE, solver: str | Solver | None, grid: Any, steps: int
+) -> tuple[ContinuousProcess, Tensor, Kernel]:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
+    if not isinstance(view, ODE | SDE):
+        raise ConfigError(f"process must be ODE() or SDE(...), got {view!r}")
+    chosen = get_solver(solver) if solver is not None else _default_solver(view)
+    deterministic = _is_deterministic(view)
+    name = type(chosen).__name__
+    if chosen.is_stochastic and deterministic:
+        raise ConfigError(f"{name} is a stochastic solver and the process has no noise; use SDE(), or a solver of the ODE")
+    if not chosen.is_stochastic and not deterministic:
+        raise ConfigError(f"{name} solves the ODE and the process is an SDE; use ODE(), or solver='2m-sde'")
+    dynamics = ContinuousProcess.of(model, view)
+    times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
+    return dynamics, times, chosen.build(dynamics, times)
+
+
+def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:
+    if method.needs.noise and not any(kernel.is_noisy(k) for k in range(steps)):
+        raise ConfigError(
+            f"{type(method).__name__} needs noise, and no move of this process has any: copies of a particle would "
+            "never part; use process=SDE(...) and at least 2 steps"
+        )
+
+
+def _group_ids(groups: int | Sequence[int]) -> Tensor:
+    ids = list(range(groups)) if isinstance(groups, int) else list(groups)
+    if not ids or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in ids):
+        raise ConfigError(f"groups must be a count >= 1 or a list of indices >= 0, got {groups!r}")
+    if len(set(ids)) != len(ids):
+        raise ConfigError(f"groups holds an index twice: {groups!r}")
+    return torch.tensor(ids, dtype=torch.int64)
+
+
+def _conditions(condition: Any, groups: int) -> list[Any]:
+    if not isinstance(condition, list | tuple):
+        return [condition] * groups
+    if len(condition) != groups:
+        raise ConfigError(f"condition has {len(condition)} entries for {groups} groups; give one each, or a single one")
+    return list(condition)
+
+
+def _initial(initial: Tensor | None, groups: int, n: int, event: Sequence[int]) -> Tensor | None:
+    if initial is not None and tuple(initial.shape) != (groups, n, *event):
+        raise ConfigError(
+            f"initial must be unit noise of shape (groups, particles, *event) = {(groups, n, *event)}, "
+            f"got {tuple(initial.shape)}"
+        )
+    return initial

@@ -1,0 +1,86 @@
+"""What a solver is: a setting that, given a process and a grid, becomes a kernel that moves rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias
+
+from torch import Tensor
+
+from itscale.process import ContinuousProcess, Evaluation
+from itscale.types import expand_over_event
+
+Look: TypeAlias = Callable[[Tensor, int], Evaluation]
+"""``look(x, level)``: evaluate the model inside a move; one NFE per row."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where a kernel took the rows.
+
+    Attributes:
+        x: new states (rows, *event).
+        z: the noise that was used, standard normal plus any shift; None where the move has none.
+        std: scalar standard deviation of the transition, or (rows,); None when it is not Gaussian.
+    """
+
+    x: Tensor
+    z: Tensor | None = None
+    std: float | Tensor | None = None
+
+    @property
+    def mean(self) -> Tensor | None:
+        """The transition's mean, where the transition is Gaussian."""
+        if self.std is None:
+            return None
+        if self.z is None:
+            return self.x
+        std = self.std if isinstance(self.std, float) else expand_over_event(self.std, self.x)
+        return self.x - std * self.z
+
+
+class Kernel(Protocol):
+    """One step of a solver on a fixed grid. Level k is the time ``times[k]``; a move goes from k to k + 1.
+
+    Attributes:
+        gaussian: the transition is N(mean, std^2 I) with a scalar std.
+        history: how many earlier denoised samples the update reads.
+        takes_levels: ``level`` may be a (rows,) tensor; otherwise rows are split by level.
+    """
+
+    gaussian: bool
+    history: int
+    takes_levels: bool
+
+    def __call__(
+        self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
+    ) -> Move: ...
+
+    def is_noisy(self, level: int) -> bool:
+        """Whether the move from this level uses noise."""
+        ...
+
+    def extra_looks(self, level: int) -> int:
+        """Evaluations inside the move from this level, beside the look at its start."""
+        ...
+
+
+class Solver(Protocol):
+    """A setting. ``build`` checks it against the process before any network call.
+
+    Attributes:
+        is_stochastic: needs an SDE; otherwise it integrates the ODE.
+        order: order of convergence (weak order for an SDE).
+        evaluations: network evaluations per step.
+        history: earlier evaluations it keeps per row.
+        gaussian: whether its transition is Gaussian with known mean and standard deviation.
+    """
+
+    is_stochastic: ClassVar[bool]
+    order: ClassVar[int]
+    evaluations: ClassVar[int]
+    history: ClassVar[int]
+    gaussian: ClassVar[bool]
+
+    def build(self, process: ContinuousProcess, times: Tensor) -> Kernel: ...

@@ -1,0 +1,99 @@
+"""The one executor of all one-evaluation solvers: ``x+ = a x + sum_j b_j D_(i-j) + c z``.
+
+A solver's file says what a, b and c are; this file builds the table and applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from itscale.process import Evaluation
+from itscale.solvers.base import Look, Move
+from itscale.solvers.schedule import Schedule
+from itscale.types import expand_over_event
+
+
+class Row(NamedTuple):
+    """Coefficients of one step: on x, on the denoised samples (newest first), on the noise."""
+
+    a: float
+    b: tuple[float, ...]
+    c: float
+
+
+RowBuilder: TypeAlias = Callable[[Schedule, int, int], Row]
+"""``(schedule, level, depth) -> Row``: ``depth`` earlier denoised samples are at hand."""
+
+JUMP = Row(0.0, (1.0,), 0.0)
+"""The last step: to the denoised sample, without noise."""
+
+
+def exponential_row(schedule: Schedule, level: int, depth: int = 0) -> Row:
+    """First-order exponential step: exact where the denoised sample does not change.
+
+    With no noise it is DDIM; with the natural coefficient it is the DDPM posterior.
+    """
+    return Row(schedule.kept(level), (schedule.pulled(level),), schedule.noise_std(level))
+
+
+@dataclass(frozen=True)
+class LinearUpdate:
+    """Kernel of a one-evaluation solver: a table of coefficients per history depth and level."""
+
+    a: Tensor  # (history + 1, steps) float64
+    b: Tensor  # (history + 1, steps, history + 1) float64
+    c: Tensor  # (history + 1, steps) float64
+    gaussian: bool = True
+    takes_levels: bool = True
+
+    @classmethod
+    def build(cls, schedule: Schedule, row: RowBuilder, history: int = 0) -> LinearUpdate:
+        steps = schedule.steps
+        a, c = torch.zeros(2, history + 1, steps, dtype=torch.float64)
+        b = torch.zeros(history + 1, steps, history + 1, dtype=torch.float64)
+        for depth in range(history + 1):
+            for level in range(steps):
+                entry = JUMP if level == steps - 1 else row(schedule, level, min(depth, level))
+                a[depth, level], c[depth, level] = entry.a, entry.c
+                b[depth, level, : len(entry.b)] = torch.tensor(entry.b, dtype=torch.float64)
+        return cls(a, b, c)
+
+    @property
+    def history(self) -> int:
+        return self.b.shape[-1] - 1
+
+    def is_noisy(self, level: int) -> bool:
+        return bool(self.c[0, level] > 0)
+
+    def extra_looks(self, level: int) -> int:
+        return 0
+
+    def __call__(
+        self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
+    ) -> Move:
+        depth = min(len(history), self.history)
+        denoised = [at.denoised, *history[:depth]]
+        if isinstance(level, int):
+            a, c = float(self.a[depth, level]), float(self.c[depth, level])
+            b = self.b[depth, level, : depth + 1].tolist()
+            x = torch.mul(denoised[0], b[0])
+            if a:
+                x.add_(at.x, alpha=a)
+            for factor, sample in zip(b[1:], denoised[1:], strict=True):
+                if factor:
+                    x.add_(sample, alpha=factor)
+            if z is not None and c:
+                x.add_(z, alpha=c)
+            return Move(x, z, c)
+        a, c = self.a[depth, level], self.c[depth, level]
+        x = at.x * expand_over_event(a, at.x)
+        for j, sample in enumerate(denoised):
+            x.addcmul_(sample, expand_over_event(self.b[depth, level, j], x).expand_as(x))
+        if z is not None:
+            x.addcmul_(z, expand_over_event(c, x).expand_as(x))
+        return Move(x, z, c.to(x.device))
