@@ -56,4 +56,8 @@ class Cosine(Interpolant):
 
     def t_of_kappa(self, kappa: Time | float) -> Time:
         kappa = clip_kappa(self, kappa)
-        return torch.asin(math.sin(self._end) / torch.sqrt(1 + kappa**2)) / self._end
+        # tan(a) = sin(b) / sqrt(cos^2(b) + kappa^2), from sin(a) sqrt(1 + kappa^2) = sin(b)
+        angle = torch.atan2(
+            torch.full_like(kappa, math.sin(self._end)), torch.sqrt(math.cos(self._end) ** 2 + kappa**2)
+        )
+        return (angle / self._end).clamp(0, 1)

@@ -116,4 +116,4 @@ class Table(Interpolant):
         below = (torch.searchsorted(knots, log_kappa) - 1).clamp(0, n - 2)
         index = below + (log_kappa - knots[below]) / (knots[below + 1] - knots[below])
         first = torch.exp(knots[0])
-        return torch.where(kappa <= first, 1 - kappa / (first * n), (n - 1 - index) / n)
+        return torch.where(kappa <= first, 1 - kappa / (first * n), (n - 1 - index) / n).clamp(0, 1)

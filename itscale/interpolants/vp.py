@@ -57,4 +57,4 @@ class VP(Interpolant):
     def t_of_kappa(self, kappa: Time | float) -> Time:
         integral = torch.log1p(clip_kappa(self, kappa) ** 2)
         root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral)
-        return 1 - 2 * integral / (root + self.beta_min)
+        return (1 - 2 * integral / (root + self.beta_min)).clamp(0, 1)
