@@ -8,7 +8,7 @@ from torch import nn
 
 from itscale.errors import ConfigError
 from itscale.interpolants import VP, Linear
-from itscale.models.wrap import wrap
+from itscale.models.wrapped import wrap
 
 T = torch.tensor(0.25, dtype=torch.float64)
 PLAIN = {"predicts": "velocity", "interpolant": "linear", "event_shape": (2,)}
