@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -18,8 +19,10 @@ from itscale.interpolants.base import as_time
 from itscale.models.base import Given
 from itscale.types import PerRow, State, Time
 
+Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, init=False)
 class GaussianMixture:
     """Data with density ``sum_k w_k N(mu_k, s_k^2 I)``: velocity, score and tilts in closed form.
 
@@ -47,31 +50,37 @@ class GaussianMixture:
     weights: Float64[Tensor, " k"]
     means: Float64[Tensor, "k d"]
     stds: Float64[Tensor, " k"]
-    _: KW_ONLY
-    interpolant: Interpolant | str = "linear"
-    dtype: torch.dtype = torch.float32
+    interpolant: Interpolant
+    dtype: torch.dtype
 
-    predicts: ClassVar[Literal["velocity"]] = "velocity"
-    modality: ClassVar[str] = "vector"
-    rows_per_look: ClassVar[int] = 1
+    def __init__(
+        self,
+        weights: Numbers,
+        means: Numbers,
+        stds: Numbers,
+        *,
+        interpolant: Interpolant | str = "linear",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        w, mu, s = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+        _check(w, mu, s)
+        object.__setattr__(self, "weights", w / w.sum())
+        object.__setattr__(self, "means", mu)
+        object.__setattr__(self, "stds", s)
+        object.__setattr__(self, "interpolant", get_interpolant(interpolant))
+        object.__setattr__(self, "dtype", dtype)
 
-    def __post_init__(self) -> None:
-        weights, means, stds = (
-            torch.as_tensor(v, dtype=torch.float64) for v in (self.weights, self.means, self.stds)
-        )
-        if weights.ndim != 1 or stds.shape != weights.shape or means.ndim != 2 or len(means) != len(weights):
-            raise ConfigError(
-                "a mixture of k components in d dimensions needs weights (k,), means (k, d), stds (k,), got "
-                f"{tuple(weights.shape)}, {tuple(means.shape)}, {tuple(stds.shape)}"
-            )
-        if not bool((weights >= 0).all() and torch.isfinite(weights).all() and weights.sum() > 0):
-            raise ConfigError(f"weights must be finite, >= 0 and not all 0, got {weights.tolist()}")
-        if not bool((stds > 0).all() and torch.isfinite(stds).all() and torch.isfinite(means).all()):
-            raise ConfigError(f"stds must be finite and > 0 and means finite, got stds {stds.tolist()}")
-        object.__setattr__(self, "weights", weights / weights.sum())
-        object.__setattr__(self, "means", means)
-        object.__setattr__(self, "stds", stds)
-        object.__setattr__(self, "interpolant", get_interpolant(self.interpolant))
+    @property
+    def predicts(self) -> Literal["velocity"]:
+        return "velocity"
+
+    @property
+    def modality(self) -> str:
+        return "vector"
+
+    @property
+    def rows_per_look(self) -> int:
+        return 1
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -150,31 +159,29 @@ class GaussianMixture:
         normal = torch.randn(n, *self.event_shape, generator=generator, dtype=torch.float64, device=device)
         return (self.means.to(device)[k] + self.stds.to(device)[k, None] * normal).to(self.dtype)
 
-    def tilted_linear(self, a: Tensor | Sequence[float], tilt: float = 1.0) -> tuple[GaussianMixture, float]:
+    def tilted_linear(self, a: Numbers, tilt: float = 1.0) -> tuple[GaussianMixture, float]:
         """The law proportional to ``p(x) exp(tilt a.x)``, and the logarithm of its normaliser."""
-        a = self._vector(a)
-        squares = self.stds**2
-        log_weights = self.weights.log() + tilt * self.means @ a + (tilt**2 / 2) * squares * (a @ a)
-        return self._reweighted(log_weights, self.means + tilt * squares[:, None] * a, self.stds)
+        direction, squares = self._vector(a), self.stds**2
+        power = direction @ direction
+        log_weights = self.weights.log() + tilt * self.means @ direction + (tilt**2 / 2) * squares * power
+        return self._reweighted(log_weights, self.means + tilt * squares[:, None] * direction, self.stds)
 
-    def tilted_quadratic(
-        self, center: Tensor | Sequence[float], tilt: float = 1.0
-    ) -> tuple[GaussianMixture, float]:
+    def tilted_quadratic(self, center: Numbers, tilt: float = 1.0) -> tuple[GaussianMixture, float]:
         """The law proportional to ``p(x) exp(-tilt |x - center|^2 / 2)``, and the log of its normaliser.
 
         Raises:
             ConfigError: if a negative tilt leaves no density, ``1 + tilt s_k^2 <= 0``.
         """
-        center = self._vector(center)
+        c = self._vector(center)
         growth = 1 + tilt * self.stds**2
         if not bool((growth > 0).all()):
             raise ConfigError(
                 f"tilt {tilt} leaves no density: it must exceed {-1 / float(self.stds.max()) ** 2:.6g}, "
                 "minus the smallest precision of a component"
             )
-        distance = ((self.means - center) ** 2).sum(-1)
-        log_weights = self.weights.log() - (len(center) * growth.log() + tilt * distance / growth) / 2
-        means = (self.means + tilt * self.stds[:, None] ** 2 * center) / growth[:, None]
+        distance = ((self.means - c) ** 2).sum(-1)
+        log_weights = self.weights.log() - (len(c) * growth.log() + tilt * distance / growth) / 2
+        means = (self.means + tilt * self.stds[:, None] ** 2 * c) / growth[:, None]
         return self._reweighted(log_weights, means, self.stds / growth.sqrt())
 
     def mean(self) -> Float64[Tensor, " d"]:
@@ -187,7 +194,7 @@ class GaussianMixture:
         within = (self.weights @ self.stds**2).expand(self.event_shape).diag()
         return within + centred.T @ (self.weights[:, None] * centred)
 
-    def expect_linear(self, a: Tensor | Sequence[float]) -> float:
+    def expect_linear(self, a: Numbers) -> float:
         """``E[a.x]`` over the data."""
         return float(self._vector(a) @ self.mean())
 
@@ -209,11 +216,13 @@ class GaussianMixture:
         log_joint = _cast(constant, x) - (offset**2).sum(-1) / _cast(2 * variance, x)
         return _Marginal(log_joint, offset, alpha, sigma, variance, means, squares)
 
-    def _vector(self, a: Tensor | Sequence[float]) -> Tensor:
-        a = torch.as_tensor(a, dtype=torch.float64, device=self.means.device)
-        if a.shape != self.event_shape:
-            raise ConfigError(f"a direction or centre has shape {self.event_shape}, got {tuple(a.shape)}")
-        return a
+    def _vector(self, a: Numbers) -> Tensor:
+        vector = torch.as_tensor(a, dtype=torch.float64, device=self.means.device)
+        if vector.shape != self.event_shape:
+            raise ConfigError(
+                f"a direction or centre has shape {self.event_shape}, got {tuple(vector.shape)}"
+            )
+        return vector
 
     def _reweighted(self, log_weights: Tensor, means: Tensor, stds: Tensor) -> tuple[GaussianMixture, float]:
         log_z = torch.logsumexp(log_weights, 0)
@@ -266,6 +275,18 @@ class _Marginal:
     def noise(self) -> Tensor:
         """``E[x_0 | x]``, minus sigma times the score."""
         return -_cast(self.sigma, self.offset) * _mix(self.share, self.pull)
+
+
+def _check(weights: Tensor, means: Tensor, stds: Tensor) -> None:
+    if weights.ndim != 1 or stds.shape != weights.shape or means.ndim != 2 or len(means) != len(weights):
+        raise ConfigError(
+            "a mixture of k components in d dimensions needs weights (k,), means (k, d), stds (k,), got "
+            f"{tuple(weights.shape)}, {tuple(means.shape)}, {tuple(stds.shape)}"
+        )
+    if not bool((weights >= 0).all() and torch.isfinite(weights).all() and weights.sum() > 0):
+        raise ConfigError(f"weights must be finite, >= 0 and not all 0, got {weights.tolist()}")
+    if not bool((stds > 0).all() and torch.isfinite(stds).all() and torch.isfinite(means).all()):
+        raise ConfigError(f"stds must be finite and > 0 and means finite, got stds {stds.tolist()}")
 
 
 def _cast(values: Tensor, like: Tensor) -> Tensor:
