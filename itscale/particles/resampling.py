@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from itscale.particles.schemes import Counts, Scheme, Uniforms, get_scheme
-from itscale.particles.weights import is_dead, log_mean_exp, normalise
+from itscale.particles.weights import relative
 
 
 class Resampled(NamedTuple):
@@ -29,21 +29,25 @@ class Resampled(NamedTuple):
     log_evidence_increment: Float64[Tensor, " g"]
 
 
-def identity(g: int, n: int, m: int, device: torch.device) -> Int64[Tensor, "g m"]:
-    """Ancestors that leave everything in place; slots wrap around when ``m > n``."""
-    return (torch.arange(m, device=device) % n).expand(g, m)
+def _slots(g: int, n: int, device: torch.device) -> Int64[Tensor, "g n"]:
+    return torch.arange(n, device=device).expand(g, n)
+
+
+def _runs(parent: Tensor, start: Tensor, has_run: Tensor, length: int) -> Int64[Tensor, "g length"]:
+    """Fill rows with runs of increasing parents, each from its ``start`` to the next one's.
+
+    Each parent is written where its run begins (those without one into a spare column), and a running
+    maximum fills in: two passes over memory, where a search would take ``n log n``.
+    """
+    first = torch.zeros(len(parent), length + 1, dtype=torch.int64, device=parent.device)
+    first.scatter_(-1, torch.where(has_run, start, length), parent)
+    return first[:, :length].cummax(-1).values
 
 
 def ancestors_sorted(counts: Counts, m: int) -> Int64[Tensor, "g m"]:
     """List each parent as often as it has children, in increasing order. Rows must sum to ``m``."""
-    g, n = counts.shape
-    start = counts.cumsum(-1) - counts
-    parent = torch.arange(n, device=counts.device).expand(g, n)
-    # Each parent is written where its children begin, the childless into a spare last column, and a
-    # running maximum fills in. Two passes over memory, where a search would take n log n.
-    first = torch.zeros(g, m + 1, dtype=torch.int64, device=counts.device)
-    first.scatter_(-1, torch.where(counts > 0, start, m), parent)
-    return first[:, :m].cummax(-1).values
+    slot = _slots(*counts.shape, counts.device)
+    return _runs(slot, counts.cumsum(-1) - counts, counts > 0, m)
 
 
 def ancestors_in_place(counts: Counts) -> Int64[Tensor, "g n"]:
@@ -52,14 +56,12 @@ def ancestors_in_place(counts: Counts) -> Int64[Tensor, "g n"]:
     The ``r``-th dead slot receives the ``r``-th surplus copy, both in increasing order. The answer depends
     on the counts only and moves as few particles as possible. Rows must sum to ``n``.
     """
-    g, n = counts.shape
+    slot = _slots(*counts.shape, counts.device)
+    surplus = (counts - 1).clamp_min(0)
+    copies = _runs(slot, surplus.cumsum(-1) - surplus, counts > 1, counts.shape[-1])
     is_dead_slot = counts == 0
-    slot = torch.arange(n, device=counts.device).expand(g, n)
-    rank = is_dead_slot.cumsum(-1)
-    # The list of surplus copies, filled up to n entries behind its end (in the extra column n).
-    surplus = torch.cat([(counts - 1).clamp_min(0), n - rank[:, -1:]], -1)
-    parents = ancestors_sorted(surplus, n)
-    return torch.where(is_dead_slot, parents.gather(-1, (rank - 1).clamp_min(0)), slot)
+    rank = (is_dead_slot.cumsum(-1) - 1).clamp_min(0)
+    return torch.where(is_dead_slot, copies.gather(-1, rank), slot)
 
 
 def ancestors(counts: Counts, m: int) -> Int64[Tensor, "g m"]:
@@ -112,16 +114,7 @@ def resample(
         resampling Liu, Chen and Logvinenko (2001), "A Theoretical Framework for Sequential Importance
         Sampling with Resampling".
     """
-    lw = log_weights.to(torch.float64)
-    g, n = lw.shape
-    m = n if m is None else m
-    # A particle of weight zero has nothing to pass on; this also covers 0 * -inf in a caller's aux.
-    aux = lw if aux is None else torch.where(lw == -math.inf, lw, aux.to(torch.float64))
-    dead = is_dead(aux)[:, None]
-    counts = get_scheme(scheme)(normalise(aux), m, u)
-    index = torch.where(dead, identity(g, n, m, lw.device), ancestors(counts, m))
-    corrected = torch.where(dead, lw, lw - aux).gather(-1, index)
-    return Resampled(index, corrected, torch.where(dead[:, 0], 0.0, log_mean_exp(aux)))
+    return _resample(None, log_weights, u, scheme, m, aux)
 
 
 def adaptive(
@@ -136,10 +129,30 @@ def adaptive(
     Weights that are not resampled are carried, never dropped. Both outcomes are computed and one is
     selected, so that no decision waits for the device. Arguments and errors as for ``resample``.
     """
+    return _resample(mask, log_weights, u, scheme, None, aux)
+
+
+def _resample(
+    mask: Tensor | None,
+    log_weights: Tensor,
+    u: Tensor,
+    scheme: str | Scheme,
+    m: int | None,
+    aux: Tensor | None,
+) -> Resampled:
     lw = log_weights.to(torch.float64)
-    drawn = resample(lw, u, scheme, aux=aux)
-    return Resampled(
-        torch.where(mask[:, None], drawn.ancestors, identity(*lw.shape, lw.shape[-1], lw.device)),
-        torch.where(mask[:, None], drawn.log_weights, lw),
-        torch.where(mask, drawn.log_evidence_increment, 0.0),
-    )
+    g, n = lw.shape
+    m = n if m is None else m
+    # A particle of weight zero has nothing to pass on; this also covers 0 * -inf in a caller's aux.
+    aux = lw if aux is None else torch.where(lw == -math.inf, lw, aux.to(torch.float64))
+    w, largest = relative(aux)
+    mean = w.mean(-1, keepdim=True)
+    moves = mean > 0 if mask is None else (mean > 0) & mask[:, None]
+    counts = torch.where(moves, get_scheme(scheme)(w, m, u), int(m == n))
+    if m == n:
+        index = ancestors_in_place(counts)
+    else:
+        index = torch.where(moves, ancestors_sorted(counts, m), _slots(g, m, lw.device) % n)
+    corrected = torch.where(moves, lw - aux, lw).gather(-1, index)
+    increment = torch.where(moves, mean.log() + largest, 0.0)
+    return Resampled(index, corrected, increment.squeeze(-1))

@@ -6,7 +6,8 @@ the cumulative weights ``C`` and the cumulative counts ``K_i``, the children of 
 ``C_i = 1``, ``K_i = m`` is forced. That removes both classical round-off faults: an index past the end, and
 a child for a trailing particle of weight zero.
 
-Rows are normalised here, must have a positive sum, and never influence each other.
+Rows may have any scale, must have a positive sum, and never influence each other. (The counts of a row of
+zeros mean nothing and do not even add up; ``resample`` replaces them.)
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def cumulative(weights: Weights) -> Weights:
 def _differences(k: Tensor) -> Counts:
     k = k.to(torch.int64)
     counts = k.clone()
-    counts[:, 1:] -= k[:, :-1]
+    counts[:, 1:].sub_(k[:, :-1])
     return counts
 
 
@@ -77,7 +78,7 @@ def multinomial(weights: Weights, m: int, u: Uniforms) -> Counts:
 
 
 def _whole_and_fraction(weights: Weights, m: int) -> tuple[Tensor, Tensor]:
-    x = weights * (m / weights.sum(-1, keepdim=True).clamp_min(SMALLEST))
+    x = m * (weights / weights.sum(-1, keepdim=True).clamp_min(SMALLEST))
     # Without the snap, m * (1/m) < 1 in floating point for 505 of the values m <= 4096, and equal weights
     # would be drawn at random. A relative snap stays below m = 10^12 children in all.
     whole = torch.floor(x * (1.0 + 1e-12))
@@ -159,7 +160,8 @@ class Scheme:
 
     Args:
         name: its name in ``SCHEMES``.
-        counts: ``(weights (g, n), m, u (g, uniforms(n, m))) -> (g, n)`` int64.
+        counts: ``(weights (g, n), m, u (g, uniforms(n, m))) -> (g, n)`` int64, the mean being ``m W``
+            with ``W`` the normalised weights.
         uniforms: ``(n, m)`` to the number of float64 uniforms in [0, 1) that one group needs.
         resizes: whether ``m`` may differ from ``n``.
         biased: whether the mean of the counts is *not* ``m W``; the evidence is then void.

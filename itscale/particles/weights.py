@@ -39,12 +39,12 @@ def sanitize(log_g: LogWeights) -> Sanitized:
     return Sanitized(clean, is_nan.sum(-1), is_pos_inf.sum(-1))
 
 
-def _relative(lw: LogWeights) -> tuple[Tensor, Tensor]:
-    """Weights relative to the largest one ``(..., n)``, and whether the group is alive ``(..., 1)``."""
+def relative(lw: LogWeights) -> tuple[Float64[Tensor, "*groups n"], Float64[Tensor, "*groups 1"]]:
+    """Return weights relative to the largest one, and the log of that one; all 0 in a dead group."""
     lw = lw.to(torch.float64)
-    largest = lw.amax(-1, keepdim=True)
-    alive = largest > -math.inf
-    return torch.exp(lw - torch.where(alive, largest, 0.0)), alive
+    # Clamped to the least finite number, so that a dead group takes -inf from it and not from itself.
+    largest = lw.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).min)
+    return torch.exp(lw - largest), largest
 
 
 def is_dead(lw: LogWeights) -> Bool[Tensor, "*groups"]:
@@ -54,20 +54,22 @@ def is_dead(lw: LogWeights) -> Bool[Tensor, "*groups"]:
 
 def normalise(lw: LogWeights) -> Float64[Tensor, "*groups n"]:
     """Return weights that sum to one; ``1/n`` each in a dead group."""
-    w, alive = _relative(lw)
-    return torch.where(alive, w / w.sum(-1, keepdim=True), 1.0 / w.shape[-1])
+    w, _ = relative(lw)
+    total = w.sum(-1, keepdim=True)
+    return torch.where(total > 0, w / total, 1.0 / w.shape[-1])
 
 
 def log_mean_exp(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     """Return the log of the mean weight, the evidence that uncollected weights stand for."""
-    return torch.logsumexp(lw.to(torch.float64), -1) - math.log(lw.shape[-1])
+    w, largest = relative(lw)
+    return w.mean(-1).log() + largest.squeeze(-1)
 
 
 def effective_sample_size(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     """Return ``(sum w)^2 / sum w^2``, between 1 and ``n``; 0 in a dead group."""
-    w, alive = _relative(lw)
-    ess = (w.sum(-1).square() / w.square().sum(-1)).clamp(1.0, w.shape[-1])
-    return torch.where(alive.squeeze(-1), ess, 0.0)
+    w, _ = relative(lw)
+    ess = w.sum(-1).square() / w.square().sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
+    return ess.clamp_max(w.shape[-1])
 
 
 def conditional_ess(lw: LogWeights, d: LogWeights) -> Float64[Tensor, "*groups"]:
