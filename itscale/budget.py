@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -38,7 +39,7 @@ class Budget:
         given = {k: v for k, v in asdict(self).items() if v is not None}
         if not given:
             raise ConfigError(
-                "budget is empty: give at least one of nfe, model_rows, reward_calls, seconds, or leave it out"
+                "budget is empty: give nfe, model_rows, reward_calls or seconds, or leave the budget out"
             )
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
@@ -115,12 +116,8 @@ class Ledger:
         return limit is not None and self.seconds >= limit
 
     def spent(self) -> Spent:
-        return Spent(
-            **{k: v.tolist() for k, v in self.per_group.items()},
-            **self.per_run,
-            seconds=self.seconds,
-            peak_memory_bytes=peak_memory_bytes(),
-        )
+        counts: dict[str, Any] = {k: v.tolist() for k, v in self.per_group.items()}
+        return Spent(**counts, **self.per_run, seconds=self.seconds, peak_memory_bytes=peak_memory_bytes())
 
 
 def peak_memory_bytes() -> int:

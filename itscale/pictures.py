@@ -47,10 +47,8 @@ def png_uri(image: Any) -> str:
 def html_summary(result: Result) -> str:
     """Return the notebook view of a result: its numbers and, for images, the best samples."""
     shown = {k: v for k, v in result.summary().items() if v is not None}
-    cells = "".join(
-        f"<tr><td>{html.escape(k)}</td><td>{html.escape(f'{v:.4g}' if isinstance(v, float) else str(v))}</td></tr>"
-        for k, v in shown.items()
-    )
+    values = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in shown.items()}
+    cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in values.items())
     warnings = "".join(f"<p>Note: {html.escape(w)}</p>" for w in result.warnings)
     picture = f'<img src="{png_uri(result.grid(columns=12))}"/>' if result.modality == "image" else ""
     return f"<div><table>{cells}</table>{warnings}{picture}</div>"

@@ -18,7 +18,17 @@ from itscale import particles as core
 from itscale.budget import Spent
 from itscale.errors import ConfigError
 
-_TENSORS = ("samples", "states", "rewards", "held_out", "log_weights", "log_evidence", "ess", "ancestors", "times")
+_TENSORS = (
+    "samples",
+    "states",
+    "rewards",
+    "held_out",
+    "log_weights",
+    "log_evidence",
+    "ess",
+    "ancestors",
+    "times",
+)
 _VERSION = 1
 
 
@@ -48,7 +58,7 @@ class Result:
     Attributes:
         samples: what the user wants: images in [0, 1], vectors, ...
         states: what the model holds.
-        rewards: (g, n), of the samples themselves; -inf where the final score was invalid. NaN without reward.
+        rewards: (g, n), of the samples themselves; -inf where a final score was invalid, NaN without reward.
         held_out: (g, n) or None: a reward that steered nothing.
         log_weights: (g, n), unnormalised; zeros for a search or for unguided samples.
         log_evidence: (g,), log of the estimated normalising constant; NaN where the method has none.
@@ -150,7 +160,9 @@ class Result:
         change = (tilt - self.tilt) * self.rewards
         change = torch.where(self.rewards == -math.inf, -math.inf, change)
         moved = core.sanitize(self.log_weights + change).log_g
-        base = 0.0 if self.claim["target"] == "base" else self.log_evidence - core.log_mean_exp(self.log_weights)
+        base = (
+            0.0 if self.claim["target"] == "base" else self.log_evidence - core.log_mean_exp(self.log_weights)
+        )
         evidence = base + core.log_mean_exp(moved)
         claim = {"target": "tilted", "evidence": "unbiased"}
         return replace(self, log_weights=moved, log_evidence=evidence, tilt=tilt, claim=claim)
@@ -184,6 +196,10 @@ class Result:
         """Return the numbers a table shows."""
         has_rewards = not bool(self.rewards.isnan().all())
         best = self.best() if has_rewards else None
+        has_evidence = not bool(self.log_evidence.isnan().all())
+        judged = None
+        if self.held_out is not None and best is not None:
+            judged = float(self.held_out.gather(1, best.index).mean())
         return {
             "groups": self.groups,
             "particles": self.particles,
@@ -191,10 +207,8 @@ class Result:
             "reward": self.expect(self.rewards).value if has_rewards else None,
             "best_reward": float(best.rewards.mean()) if best else None,
             "held_out": None if self.held_out is None else self.expect(self.held_out).value,
-            "held_out_of_best": (
-                None if self.held_out is None or best is None else float(self.held_out.gather(1, best.index).mean())
-            ),
-            "log_evidence": None if bool(self.log_evidence.isnan().all()) else float(self.log_evidence.mean()),
+            "held_out_of_best": judged,
+            "log_evidence": float(self.log_evidence.mean()) if has_evidence else None,
             "ess": float(core.effective_sample_size(self.log_weights).mean()),
             "nfe": max(self.spent.nfe),
             "reward_calls": max(self.spent.reward_calls),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,14 +15,14 @@ from itscale.budget import Budget, Ledger, Spent
 from itscale.engine import Engine, Particles, Step, Worker
 from itscale.errors import ConfigError
 from itscale.grids import get_grid
-from itscale.methods import SMC, Cost, Method, State, Unguided, get_method
+from itscale.methods import SMC, Cost, Method, Plan, State, Unguided, get_method
 from itscale.models.base import Given, Model
 from itscale.noise import Noise
 from itscale.particles import effective_sample_size, log_mean_exp
 from itscale.pools import Local, Pool
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
 from itscale.result import Result
-from itscale.scoring import as_reward
+from itscale.scoring import Reward, as_reward
 from itscale.solvers import Kernel, Solver, get_solver
 
 PILOT_PARTICLES = 16
@@ -57,7 +57,7 @@ def sample(
     natural diffusion coefficient by the second-order SDE solver, for the law p(x) exp(tilt * r(x)).
 
     Args:
-        model: a model, e.g. ``itscale.load("digits")``, ``models.wrap(...)``, ``models.GaussianMixture(...)``.
+        model: a model: ``itscale.load("digits")``, ``models.wrap(...)``, ``models.GaussianMixture(...)``.
         reward: a function, a reward, a name, ``"module:function"``, a file path, or a weighted list of these.
         method: a method or its name.
         n, particles: particles per group (one number, two names); None is what the budget allows.
@@ -86,92 +86,148 @@ def sample(
     """
     group_ids = _group_ids(groups)
     conditions = _conditions(condition, len(group_ids))
-    method = _sized(_method(method, reward), n, particles, initial)
-    if method.needs.reward and reward is None:
-        raise ConfigError(f"{type(method).__name__} needs reward=; without one use method='unguided'")
+    setup = prepare(
+        model,
+        reward=reward,
+        method=method,
+        n=n if initial is None else _initial_size(initial, n, particles, method),
+        particles=particles,
+        steps=steps,
+        process=process,
+        solver=solver,
+        grid=grid,
+        guidance=guidance,
+        budget=budget,
+    )
+    plan = setup.plan
+    initial = _initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
     scorer = None if reward is None else as_reward(reward)
     judge = None if held_out is None else as_reward(held_out)
+    pilot = None
+    if tilt == "auto":
+        tilt, pilot = _pilot(model, scorer, conditions, group_ids, steps, seed, pool)
+    if not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
+        raise ConfigError(f"tilt must be finite and >= 0, or 'auto', got {tilt!r}; negate the reward instead")
+    noise = Noise(seed)
+    factory = functools.partial(
+        Worker,
+        setup.process,
+        setup.kernel,
+        setup.times,
+        noise,
+        scorer,
+        judge,
+        conditions,
+        getattr(model, "dtype", torch.float32),
+    )
+    engine = Engine(
+        (pool or Local()).open(factory),
+        kernel=setup.kernel,
+        times=setup.times,
+        group_ids=group_ids,
+        noise=noise,
+        ledger=Ledger(len(group_ids), budget),
+        event_shape=tuple(setup.model.event_shape),
+        rows_per_look=setup.model.rows_per_look,
+        tilt=float(tilt),
+        has_reward=scorer is not None,
+        initial=initial,
+    )
+    state, trace, truncated = _run(engine, setup.method, setup.method.init(engine, plan), on_step)
+    config = {
+        **setup.describe(),
+        "tilt": float(tilt),
+        "condition": conditions,
+        "guidance": guidance,
+        "reward": None if scorer is None else scorer.name,
+        "held_out": None if judge is None else judge.name,
+        "budget": describe(budget),
+        "groups": group_ids.tolist(),
+        "seed": seed,
+        "pool": describe(pool or Local()),
+    }
+    modality = setup.model.modality
+    return _result(
+        engine, setup.method, state.particles, trace, truncated, modality=modality, pilot=pilot, config=config
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run made ready: every setting checked, sizes planned, nothing evaluated yet."""
+
+    model: Model
+    method: Method
+    view: ODE | SDE
+    solver: Solver
+    grid: Any
+    process: ContinuousProcess
+    times: Tensor
+    kernel: Kernel
+    plan: Plan
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {
+            "method": describe(self.method),
+            "process": describe(self.view),
+            "solver": describe(self.solver),
+            "grid": describe(self.grid),
+            "steps": len(self.times) - 1,
+        }
+
+
+def prepare(
+    model: Model,
+    *,
+    reward: Any = None,
+    method: str | Method | None = None,
+    n: int | None = None,
+    particles: int | None = None,
+    steps: int = 50,
+    process: ODE | SDE | None = None,
+    solver: str | Solver | None = None,
+    grid: Any = "uniform",
+    guidance: float = 1.0,
+    budget: Budget | None = None,
+) -> Setup:
+    """Check settings and plan sizes as ``sample`` does, without a network or reward call.
+
+    Raises:
+        ConfigError, BudgetError: as ``sample``.
+    """
+    chosen = _sized(_method(method, reward), n, particles)
+    if chosen.needs.reward and reward is None:
+        raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
     if guidance != 1.0:
         model = Given(model, None, guidance)
-    view = process or (SDE() if method.needs.noise else ODE())
-    dynamics, times, kernel = _dynamics(model, view, solver, grid, steps)
-    _check_noise(method, kernel, steps)
+    view = process or (SDE() if chosen.needs.noise else ODE())
+    if not isinstance(view, ODE | SDE):
+        raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
+    stepper = _solver(solver, view)
+    dynamics = ContinuousProcess.of(model, view)
+    times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
+    kernel = stepper.build(dynamics, times)
+    _check_noise(chosen, kernel, steps)
     cost = Cost(
         steps,
         tuple(kernel.extra_looks(k) for k in range(steps)),
         tuple(kernel.is_noisy(k) for k in range(steps)),
         model.rows_per_look,
     )
-    plan = method.plan(cost, budget)
-    initial = _initial(initial, len(group_ids), plan.particles, model.event_shape)
-    noise = Noise(seed)
-    pilot = None
-    if tilt == "auto":
-        if scorer is None:
-            raise ConfigError("tilt='auto' needs a reward")
-        tilt, pilot = _pilot(model, scorer, conditions, group_ids, steps, seed, pool)
-    if not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
-        raise ConfigError(f"tilt must be a finite number >= 0 or 'auto', got {tilt!r}; negate the reward instead")
-
-    ledger = Ledger(len(group_ids), budget)
-    opened = (pool or Local()).open(
-        functools.partial(
-            Worker,
-            dynamics,
-            kernel,
-            times,
-            noise,
-            scorer,
-            judge,
-            conditions,
-            getattr(model, "dtype", torch.float32),
-        )
-    )
-    engine = Engine(
-        opened,
-        kernel=kernel,
-        times=times,
-        group_ids=group_ids,
-        noise=noise,
-        ledger=ledger,
-        event_shape=tuple(model.event_shape),
-        rows_per_look=model.rows_per_look,
-        tilt=float(tilt),
-        has_reward=scorer is not None,
-        initial=initial,
-    )
-    state, trace, truncated = _run(engine, method, method.init(engine, plan), on_step)
-    return _result(
-        engine,
-        method,
-        state.particles,
-        trace,
-        truncated,
-        modality=model.modality,
-        pilot=pilot,
-        config={
-            "method": describe(method),
-            "process": describe(view),
-            "solver": describe(get_solver(solver) if solver else _default_solver(view)),
-            "grid": describe(grid),
-            "steps": steps,
-            "tilt": float(tilt),
-            "condition": conditions,
-            "guidance": guidance,
-            "reward": None if scorer is None else scorer.name,
-            "held_out": None if judge is None else judge.name,
-            "budget": describe(budget),
-            "groups": group_ids.tolist(),
-            "seed": seed,
-            "pool": describe(pool or Local()),
-        },
-    )
+    plan = chosen.plan(cost, budget)
+    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, plan)
 
 
 def describe(value: Any) -> Any:
     """Return a setting as plain values: a dataclass becomes its name and its fields."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {"name": type(value).__name__, **{f.name: describe(getattr(value, f.name)) for f in fields(value)}}
+        return {
+            "name": type(value).__name__,
+            **{f.name: describe(getattr(value, f.name)) for f in fields(value)},
+        }
     if isinstance(value, list | tuple):
         return [describe(v) for v in value]
     return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
@@ -261,7 +317,7 @@ def _result(
 
 def _pilot(
     model: Model,
-    reward: Any,
+    reward: Reward | None,
     conditions: list[Any],
     group_ids: Tensor,
     steps: int,
@@ -269,6 +325,8 @@ def _pilot(
     pool: Pool | None,
 ) -> tuple[float, Spent]:
     """Scale the tilt by the spread of the reward over unguided samples; its cost is accounted apart."""
+    if reward is None:
+        raise ConfigError("tilt='auto' needs a reward")
     drawn = sample(
         model,
         reward=reward,
@@ -292,51 +350,45 @@ def _method(method: str | Method | None, reward: Any) -> Method:
     return get_method(method)
 
 
-def _sized(method: Any, n: int | None, particles: int | None, initial: Tensor | None) -> Any:
+def _sized(method: Any, n: int | None, particles: int | None) -> Any:
     if n is not None and particles is not None and n != particles:
         raise ConfigError(f"n={n} and particles={particles} name the same number; give one of them")
     wanted = n if n is not None else particles
-    if wanted is None and initial is not None and method.particles is None and initial.ndim > 1:
-        wanted = initial.shape[1]
     if wanted is None:
         return method
     if method.particles is not None and method.particles != wanted:
-        raise ConfigError(f"the method has particles={method.particles}, but {wanted} were asked for; give one of them")
+        raise ConfigError(
+            f"method.particles={method.particles}, but {wanted} were asked for; give one of them"
+        )
     return replace(method, particles=wanted)
 
 
-def _default_solver(view: ODE | SDE) -> Solver:
-    return get_solver("dpm++2m" if _is_deterministic(view) else "2m-sde")
+def _initial_size(initial: Tensor, n: int | None, particles: int | None, method: Any) -> int | None:
+    """Unless a number is given, there are as many particles as initial noises."""
+    is_given = n is not None or particles is not None or getattr(method, "particles", None) is not None
+    return n if is_given or initial.ndim < 2 else initial.shape[1]
 
 
-def _is_deterministic(view: ODE | SDE) -> bool:
-    return isinstance(view, ODE) or view.coefficient == Coefficient("zero")
-
-
-def _dynamics(
-    model: Model, view: ODE | SDE, solver: str | Solver | None, grid: Any, steps: int
-) -> tuple[ContinuousProcess, Tensor, Kernel]:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
-    if not isinstance(view, ODE | SDE):
-        raise ConfigError(f"process must be ODE() or SDE(...), got {view!r}")
-    chosen = get_solver(solver) if solver is not None else _default_solver(view)
-    deterministic = _is_deterministic(view)
+def _solver(solver: str | Solver | None, view: ODE | SDE) -> Solver:
+    is_deterministic = isinstance(view, ODE) or view.coefficient == Coefficient("zero")
+    if solver is None:
+        return get_solver("dpm++2m" if is_deterministic else "2m-sde")
+    chosen = get_solver(solver)
     name = type(chosen).__name__
-    if chosen.is_stochastic and deterministic:
-        raise ConfigError(f"{name} is a stochastic solver and the process has no noise; use SDE(), or a solver of the ODE")
-    if not chosen.is_stochastic and not deterministic:
+    if chosen.is_stochastic and is_deterministic:
+        raise ConfigError(
+            f"{name} is a stochastic solver and the process has no noise; use SDE(), or 'dpm++2m'"
+        )
+    if not chosen.is_stochastic and not is_deterministic:
         raise ConfigError(f"{name} solves the ODE and the process is an SDE; use ODE(), or solver='2m-sde'")
-    dynamics = ContinuousProcess.of(model, view)
-    times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
-    return dynamics, times, chosen.build(dynamics, times)
+    return chosen
 
 
 def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:
     if method.needs.noise and not any(kernel.is_noisy(k) for k in range(steps)):
         raise ConfigError(
-            f"{type(method).__name__} needs noise, and no move of this process has any: copies of a particle would "
-            "never part; use process=SDE(...) and at least 2 steps"
+            f"{type(method).__name__} needs noise, and no move of this process has any: copies of a particle "
+            "would never part; use process=SDE(...) and at least 2 steps"
         )
 
 
@@ -353,7 +405,9 @@ def _conditions(condition: Any, groups: int) -> list[Any]:
     if not isinstance(condition, list | tuple):
         return [condition] * groups
     if len(condition) != groups:
-        raise ConfigError(f"condition has {len(condition)} entries for {groups} groups; give one each, or a single one")
+        raise ConfigError(
+            f"condition has {len(condition)} entries for {groups} groups; give one each, or a single one"
+        )
     return list(condition)
 
 

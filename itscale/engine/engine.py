@@ -216,7 +216,11 @@ class Engine:
     def afford(self, nfe: int = 0, reward_calls: int = 0) -> int:
         """How many more rows, at these costs each, every group can still pay; at least 0."""
         costs = {"nfe": nfe, "model_rows": nfe * self.rows_per_look, "reward_calls": reward_calls}
-        bounds = [left // cost for what, cost in costs.items() if cost and (left := self.ledger.left(what)) is not None]
+        bounds = [
+            left // cost
+            for what, cost in costs.items()
+            if cost and (left := self.ledger.left(what)) is not None
+        ]
         return max(0, min(bounds)) if bounds else 2**62
 
     def is_noisy(self, level: int) -> bool:

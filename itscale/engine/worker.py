@@ -152,7 +152,9 @@ class Worker:
             calls.append(torch.arange(len(done.values)) < done.calls)
             if keep_samples:
                 decoded.append(samples)
-        packed = torch.stack([torch.cat(values).double(), torch.cat(valid).double(), torch.cat(finite).double()])
+        packed = torch.stack(
+            [torch.cat(values).double(), torch.cat(valid).double(), torch.cat(finite).double()]
+        )
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
         scored = Scored(reward, ok.bool(), alive.bool(), torch.cat(calls).long(), tuple(reasons[:8]))
         return rows.with_(samples=torch.cat(decoded)) if keep_samples else rows, scored
@@ -219,7 +221,13 @@ class Worker:
             yield kernel(here, past, step, look, z), where, here.denoised, past, change
 
     def _noise(
-        self, kernel: Kernel, here: Evaluation, level: int | Tensor, at: Place, chosen: Tensor, shift: Shift | None
+        self,
+        kernel: Kernel,
+        here: Evaluation,
+        level: int | Tensor,
+        at: Place,
+        chosen: Tensor,
+        shift: Shift | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         levels = [level] if isinstance(level, int) else level.unique().tolist()
         if not any(kernel.is_noisy(k) for k in levels):

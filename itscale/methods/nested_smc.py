@@ -61,11 +61,15 @@ class NestedSMC:
         if self.selection not in ("soft", "argmax"):
             raise ConfigError(f"selection must be 'soft' or 'argmax', got {self.selection!r}")
         if self.correct and self.selection == "argmax":
-            raise ConfigError("selection='argmax' follows no target, so it cannot be corrected: set correct=False")
+            raise ConfigError(
+                "selection='argmax' follows no target, so it cannot be corrected: set correct=False"
+            )
         if self.score_window is not None:
             first, last = self.score_window
             if not 0 <= first <= last:
-                raise ConfigError(f"score_window must be (first, last) levels with first <= last, got {self.score_window}")
+                raise ConfigError(
+                    f"score_window must be (first, last) levels with first <= last, got {self.score_window}"
+                )
 
     def is_scored(self, level: int, steps: int) -> bool:
         """Whether the denoised samples of this level are scored; the last level always is."""
@@ -77,7 +81,9 @@ class NestedSMC:
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         steps = cost.steps
         if self.score_window is not None and self.score_window[1] > steps - 1:
-            raise ConfigError(f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}")
+            raise ConfigError(
+                f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}"
+            )
         nfe, calls = 1, int(self.is_scored(0, steps))
         for level in range(steps):
             brood = self._brood(level, cost.noisy[level], steps)

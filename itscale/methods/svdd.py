@@ -17,7 +17,7 @@ class SVDD:
 
     Cost: N (1 + M (T - 1)) NFE and as many reward calls. It is a search: finite M pulls towards the base
     law, approximate values away from both, and the best child at every step (``selection="argmax"``, the
-    published code) drives samples off the data. ``NestedSMC`` is the same loop with the weights that repair it.
+    published code) drives samples off the data. ``NestedSMC`` is the same loop with weights that repair it.
 
     Attributes:
         particles: N, the number of chains; None takes what the budget allows.

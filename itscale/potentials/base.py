@@ -14,7 +14,10 @@ class Potential(Protocol):
     log G along the particle's own ancestry, so that every potential has the same target.
     """
 
-    initial: float
+    @property
+    def initial(self) -> float:
+        """The memory before anything was seen."""
+        ...
 
     def __call__(self, value: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return log G and the new memory, each (g, n), from the value and the memory."""

@@ -35,7 +35,9 @@ class Ancestral:
 
     def __post_init__(self) -> None:
         if not 0 < self.eta_ddim <= 1:
-            raise ConfigError(f"eta_ddim must be in (0, 1], got {self.eta_ddim!r}; for 0 use the solver 'ddim'")
+            raise ConfigError(
+                f"eta_ddim must be in (0, 1], got {self.eta_ddim!r}; for 0 use the solver 'ddim'"
+            )
 
     def build(self, process: ContinuousProcess, times: Tensor) -> LinearUpdate:
         def row(schedule: Schedule, level: int, depth: int) -> Row:

@@ -36,7 +36,7 @@ class Move:
             return None
         if self.z is None:
             return self.x
-        std = self.std if isinstance(self.std, float) else expand_over_event(self.std, self.x)
+        std = expand_over_event(self.std, self.x) if isinstance(self.std, Tensor) else self.std
         return self.x - std * self.z
 
 

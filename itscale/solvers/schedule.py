@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Schedule:
     def of(cls, process: ContinuousProcess, times: Tensor) -> Schedule:
         t = [float(v) for v in times]
         path, coefficient = process.interpolant, process.diffusion
-        intervals = list(zip(t[:-2], t[1:-1], strict=True))  # the last interval is a jump and needs neither
+        intervals = list(itertools.pairwise(t[:-1]))  # the last interval is a jump and needs neither
         return cls(
             t=t,
             alpha=[float(path.alpha(v)) for v in t],
