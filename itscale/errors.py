@@ -60,4 +60,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str], list_with: str = ""
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtra:
     """Build the one-line error for an absent optional package."""
-    return MissingExtra(f"{purpose} needs {package!r}, which is not installed: pip install 'itscale[{extra}]'")
+    return MissingExtra(
+        f"{purpose} needs {package!r}, which is not installed: pip install 'itscale[{extra}]'"
+    )
