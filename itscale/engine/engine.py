@@ -70,6 +70,8 @@ class Engine:
         self.initial = initial
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.warnings: list[str] = []
+        self._constant_scores = 0
+        self._has_resampled = False
 
     @property
     def groups(self) -> int:
@@ -149,10 +151,10 @@ class Engine:
         kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
         reward = torch.where(valid, reward, p.reward)
         value = torch.where(valid, self._value(reward), self._value(kept))
-        p = replace(p, rows=rows, reward=reward, value=value, scored=p.level)
+        p = replace(p, rows=rows, reward=reward, value=value, scored=p.level, valid=valid)
         p = self._bury(p, finite)
         if final:
-            return self._final_score(p, valid)
+            return self._final_score(p)
         self._warn_if_constant(reward)
         return p
 
@@ -187,6 +189,7 @@ class Engine:
         mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
         if not mask.any():
             return replace(p, move=p.move + 1)
+        self._warn_if_collapsed(p)
         u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
         done = core.adaptive(mask, p.log_weights, u, scheme)
         return replace(
@@ -252,11 +255,10 @@ class Engine:
     def _value(self, reward: Tensor) -> Tensor:
         return torch.zeros_like(reward) if self.tilt == 0 else self.tilt * reward
 
-    def _final_score(self, p: Particles, valid: Tensor | None = None) -> Particles:
+    def _final_score(self, p: Particles) -> Particles:
         """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
-        bad = p.reward.isnan() if valid is None else ~valid
-        reward = torch.where(bad, -torch.inf, p.reward)
-        return replace(p, reward=reward, value=torch.where(bad, -torch.inf, self._value(reward)))
+        reward = torch.where(p.valid, p.reward, -torch.inf)
+        return replace(p, reward=reward, value=torch.where(p.valid, p.value, -torch.inf))
 
     def _bury(self, p: Particles, finite: Tensor) -> Particles:
         dead = int((~finite).sum())
@@ -273,12 +275,30 @@ class Engine:
 
     def _warn_if_constant(self, reward: Tensor) -> None:
         is_constant = reward.numel() > 1 and bool((reward == reward.flatten()[0]).all())
-        self._constant = getattr(self, "_constant", 0) + 1 if is_constant else 0
-        if self._constant == 3:
+        self._constant_scores = self._constant_scores + 1 if is_constant else 0
+        if self._constant_scores == 3:
             self.warnings.append(
                 "the reward was the same for all particles three times in a row: steering does nothing then; "
                 "check prompts, weights, and whether the reward sees what it expects"
             )
+
+    def _warn_if_collapsed(self, p: Particles) -> None:
+        if self._has_resampled:
+            return
+        self._has_resampled = True
+        ess = core.effective_sample_size(p.log_weights)
+        worst = int(ess.argmin())
+        if p.n < 4 or float(ess[worst]) >= 2:
+            return
+        low, high = 0.0, 1.0
+        for _ in range(30):  # the share of the weights' logarithm at which half the particles count
+            middle = (low + high) / 2
+            half = core.effective_sample_size(middle * p.log_weights[worst]) >= p.n / 2
+            low, high = (middle, high) if half else (low, middle)
+        self.warnings.append(
+            f"only {float(ess[worst]):.1f} of {p.n} particles counted at the first resampling: the tilt is "
+            f"too sharp for so few; about tilt={low * self.tilt:.2g} would keep half of them"
+        )
 
     def _charge_looks(self, looks: Int64[Tensor, " g"]) -> None:
         self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look)

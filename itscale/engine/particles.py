@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from itscale.engine.rows import Rows
@@ -22,7 +22,8 @@ class Particles:
         log_evidence: (g,), absorbed so far; log Z is this plus log-mean-exp of the weights.
         reward: (g, n), last valid reward; NaN before the first score.
         value: (g, n), tilt * reward of the last valid score; 0 before the first.
-        scored: (g, n), level the value belongs to; -1 before the first score.
+        scored: (g, n), level of the last scoring; -1 before the first.
+        valid: (g, n), whether that scoring gave a score.
         level: (g, n), index into the time grid.
         move: (g,), the group's own counter of random acts; addresses noise.
         eve: (g, n), index of the time-0 ancestor.
@@ -37,6 +38,7 @@ class Particles:
     reward: Float64[Tensor, "g n"]
     value: Float64[Tensor, "g n"]
     scored: Int64[Tensor, "g n"]
+    valid: Bool[Tensor, "g n"]
     level: Int64[Tensor, "g n"]
     move: Int64[Tensor, " g"]
     eve: Int64[Tensor, "g n"]
@@ -57,6 +59,7 @@ class Particles:
             reward=torch.full_like(zeros, torch.nan),
             value=zeros.clone(),
             scored=torch.full_like(count, -1),
+            valid=torch.ones(groups, n, dtype=torch.bool),
             level=count,
             move=torch.zeros(groups, dtype=torch.int64),
             eve=slots,
@@ -84,7 +87,17 @@ class Particles:
         return self._fields(lambda f: f.repeat_interleave(children, dim=1))
 
     def _fields(self, change: Any) -> dict[str, Any]:
-        names = ("log_weights", "reward", "value", "scored", "level", "eve", "origin", "log_ratio")
+        names = (
+            "log_weights",
+            "reward",
+            "value",
+            "scored",
+            "valid",
+            "level",
+            "eve",
+            "origin",
+            "log_ratio",
+        )
         changed = {name: change(getattr(self, name)) for name in names}
         return {**changed, "carry": {name: change(value) for name, value in self.carry.items()}}
 
