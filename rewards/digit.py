@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -88,7 +89,7 @@ def _labels(name: str, m: int, label: int | None, conditions: Any) -> Tensor:
     if not isinstance(conditions, Tensor):
         for condition in conditions:
             _check(name, condition, none_allowed=False)
-        conditions = torch.tensor([int(condition) for condition in conditions])
+        conditions = torch.tensor([operator.index(condition) for condition in conditions])
     if conditions.shape != (m,) or conditions.is_floating_point():
         raise ConfigError(
             f"reward {name!r} takes one whole number per sample as condition, got {conditions.dtype} of "
@@ -100,6 +101,13 @@ def _labels(name: str, m: int, label: int | None, conditions: Any) -> Tensor:
 def _check(name: str, label: Any, none_allowed: bool = True) -> None:
     if label is None and none_allowed:
         return
-    whole = hasattr(label, "__index__") and not isinstance(label, bool)
-    if not whole or not 0 <= int(label) < CLASSES:
+    if _index(label) not in range(CLASSES):
         raise ConfigError(f"reward {name!r}: label is {label!r}; give a digit from 0 to 9")
+
+
+def _index(label: Any) -> int:
+    """The whole number that a label of any library stands for, -1 for what is none."""
+    try:
+        return -1 if isinstance(label, bool) else operator.index(label)
+    except TypeError:
+        return -1

@@ -15,7 +15,7 @@ for _folder in (_HERE.parent / "_bundled" / "rewards", _HERE.parent.parent / "re
         __path__.append(str(_folder))
         break
 
-from itscale.rewards.table import BUILT_IN, BuiltIn  # noqa: E402  (after the path is known)
+from itscale.rewards.table import BUILT_IN, BuiltIn  # noqa: E402 # pyright: ignore[reportMissingImports]
 
 _CLASSES = {entry.target.partition(":")[2]: entry.target for entry in BUILT_IN.values()}
 

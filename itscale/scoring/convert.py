@@ -85,8 +85,9 @@ def build(
 
 
 def label_of(name: str, arguments: Mapping[str, Any]) -> str:
-    """``name(argument=value)``, or the bare name."""
-    inside = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    """``name(argument=value)``, or the bare name; arrays and other objects show as ``...``."""
+    shown = {key: repr(value) if _is_plain(value) else "..." for key, value in arguments.items()}
+    inside = ", ".join(f"{key}={value}" for key, value in shown.items())
     return f"{name}({inside})" if inside else name
 
 
@@ -119,13 +120,23 @@ def _from_callable(given: Any, name: str | None = None, arguments: Mapping[str, 
         spec = RewardSpec(**facts)
     else:
         return Reward.of(given, label=label_of(name, arguments) if name and arguments else None)
-    if dataclasses.is_dataclass(given):
-        arguments = {
-            f.name: getattr(given, f.name)
-            for f in dataclasses.fields(given)
-            if f.init and f.repr and getattr(given, f.name) != f.default
-        }
-    return Reward.of(given, spec=spec, label=label_of(spec.name, arguments or {}))
+    is_dataclass = dataclasses.is_dataclass(given)  # named, so that a type checker does not narrow ``given``
+    shown = _changed_fields(given) if is_dataclass else arguments or {}
+    return Reward.of(given, spec=spec, label=label_of(spec.name, shown))
+
+
+def _changed_fields(given: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults and that a name should show."""
+    changed = {}
+    for field in dataclasses.fields(given):
+        value = getattr(given, field.name)
+        if field.init and field.repr and (not _is_plain(value) or value != field.default):
+            changed[field.name] = value
+    return changed
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, tuple, list))
 
 
 def _bind(target: type, name: str, positional: Sequence[Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ FACTS_ATTRIBUTE = "__reward_facts__"
 
 
 @overload
-def reward(target: Class, /) -> Class: ...
+def reward(target: Class, /) -> Class: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
 def reward(target: Callable[..., Any], /) -> Reward: ...
 @overload

@@ -14,9 +14,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -143,7 +143,7 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
     return complete
 
 
-def _is_long(value: Any) -> bool:
+def _is_long(value: Any) -> TypeGuard[Sized]:
     """Whether a fact holds one entry per sample, rather than one for all."""
     if isinstance(value, (str, bytes, Mapping)) or getattr(value, "ndim", 1) == 0:
         return False

@@ -94,7 +94,8 @@ class Reward(Composable):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self.leaf, FunctionLeaf):
             return self.leaf.function(*args, **{**self.leaf.options, **kwargs})
-        return self.score(*args, kwargs).values
+        (samples,) = args
+        return self.score(samples, kwargs).values
 
     def score(
         self, samples: Any, facts: Mapping[str, Any] | None = None, *, batch_size: int | None = None

@@ -37,7 +37,11 @@ def test_label_given_wins_over_the_condition(loaded):
     assert loaded == ["digit-steer"]
 
 
-@pytest.mark.parametrize("conditions", [[1, 2, 3], torch.tensor([1, 2, 3])], ids=["list", "tensor"])
+@pytest.mark.parametrize(
+    "conditions",
+    [[1, 2, 3], torch.tensor([1, 2, 3]), list(torch.tensor([1, 2, 3]))],
+    ids=["list", "tensor", "tensors"],
+)
 def test_each_sample_is_asked_for_its_own_condition(loaded, conditions):
     values = as_reward("digit").score(IMAGES, {"conditions": conditions}, batch_size=2).values
     torch.testing.assert_close(values, EXPECTED[[0, 1, 2], [1, 2, 3]])

@@ -35,7 +35,9 @@ def folders(top):
 def test_package_list_equals_the_folders():
     expected = {".".join(folder.parts) for folder in folders("itscale")}
     expected |= {".".join(("itscale", "_bundled", *f.parts)) for top in BUNDLED for f in folders(top)}
-    assert sorted(expected) == sorted(SETTINGS["packages"])
+    listed = set(SETTINGS["packages"])
+    assert expected - listed == set(), "add these to tool.setuptools.packages"
+    assert listed - expected == set(), "remove these from tool.setuptools.packages"
 
 
 def test_bundled_folders_are_mapped():

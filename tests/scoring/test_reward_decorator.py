@@ -4,11 +4,12 @@ import inspect
 import pickle
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 from itscale.errors import ConfigError, UnknownName
-from itscale.scoring import Reward, as_reward, reward
+from itscale.scoring import Reward, RewardSpec, as_reward, reward
 
 IMAGES = torch.full((2, 3, 4, 4), 0.25)
 
@@ -59,6 +60,32 @@ def test_decorated_class_takes_part_in_arithmetic():
     torch.testing.assert_close(composed.score(IMAGES).values, torch.full((2,), 0.5 * 0.0625 - 0.25))
     torch.testing.assert_close(Power(2.0)(IMAGES), torch.full((2,), 0.0625))
     assert Power(2.0) == Power(2.0)
+
+
+def test_object_may_state_its_own_spec():
+    class Stated:
+        spec = RewardSpec(name="stated", modality="image", differentiable=True, version="2")
+
+        def __call__(self, images):
+            return images.mean((1, 2, 3))
+
+    made = as_reward(Stated())
+    assert (made.name, made.spec.version, made.gradient_ready) == ("stated", "2", True)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), np.zeros(3)])
+def test_arrays_among_the_arguments_do_not_fill_the_name(value):
+    @reward(name="near")
+    @dataclass(frozen=True)
+    class Near:
+        target: object = None
+        scale: float = 1.0
+
+        def __call__(self, images):
+            return images.mean((1, 2, 3))
+
+    assert as_reward(Near(target=value)).name == "near(target=...)"
+    assert as_reward(Near(scale=2.0)).name == "near(scale=2.0)"
 
 
 def test_unknown_fact_is_named():
