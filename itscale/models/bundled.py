@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from itscale.errors import ConfigError, unknown_name
 from itscale.interpolants import Interpolant, Linear
 from itscale.models.base import Given, Model
+from itscale.models.likelihood import log_prob
 from itscale.networks.classifiers import JudgeNet, SteerCNN
 from itscale.networks.unet import DigitUNet
-from itscale.types import State, Time
+from itscale.types import PerRow, State, Time
 
 CLASSIFIERS: dict[str, tuple[type[nn.Module], str]] = {
     "digit-steer": (SteerCNN, "digit classifier to steer by: plain convolutions"),
@@ -68,6 +69,10 @@ class DigitFlow:
 
     def given(self, condition: Any, guidance: float = 1.0) -> Given:
         return Given(self, condition, guidance)
+
+    def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:
+        """Log-density of states by the ODE; options, cost and error as in ``models.log_prob``."""
+        return log_prob(self, x, condition, **options).values
 
     def to(self, device: torch.device | str) -> DigitFlow:
         self.network.to(device)

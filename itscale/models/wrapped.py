@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from itscale.errors import ConfigError, unknown_name
 from itscale.interpolants import KINDS, Interpolant, get_interpolant
 from itscale.models.base import Given
+from itscale.models.likelihood import log_prob
 from itscale.scoring.spec import MODALITIES
-from itscale.types import State, Time
+from itscale.types import PerRow, State, Time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,6 +89,10 @@ class Wrapped:
 
     def given(self, condition: Any, guidance: float = 1.0) -> Given:
         return Given(self, condition, guidance)
+
+    def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:
+        """Log-density of states by the ODE; options, cost and error as in ``models.log_prob``."""
+        return log_prob(self, x, condition, **options).values
 
     def to(self, device: torch.device | str) -> Wrapped:
         """Move the module in place; a plain function stays as it is."""

@@ -1,0 +1,39 @@
+"""Models: pretrained networks with the path they were trained on. Names load on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_NAMES = {
+    "BUNDLED": "itscale.models.bundled",
+    "GaussianMixture": "itscale.models.analytic",
+    "Given": "itscale.models.base",
+    "Model": "itscale.models.base",
+    "load": "itscale.models.loading",
+    "log_prob": "itscale.models.likelihood",
+    "wrap": "itscale.models.wrapped",
+}
+
+__all__ = ["BUNDLED", "GaussianMixture", "Given", "Model", "load", "log_prob", "wrap"]
+
+if TYPE_CHECKING:
+    from itscale.models.analytic import GaussianMixture
+    from itscale.models.base import Given, Model
+    from itscale.models.bundled import BUNDLED
+    from itscale.models.likelihood import log_prob
+    from itscale.models.loading import load
+    from itscale.models.wrapped import wrap
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file of a name on first use."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])
