@@ -37,14 +37,12 @@ class Wanted:
         samples: the parameter that gets the samples, ``None`` for "the first, by position".
         facts: the facts it names.
         required: those of them without a default.
-        options: its other parameters, which all have defaults.
         everything: it ends in ``**facts`` and gets all there are (``**_`` gets none).
     """
 
     samples: str | None
     facts: tuple[str, ...]
     required: tuple[str, ...]
-    options: tuple[str, ...]
     everything: bool
 
     @property
@@ -77,7 +75,7 @@ def inspect_signature(function: Callable[..., Any], name: str, bound: Iterable[s
         seen = function.forward if isinstance(function, nn.Module) else function
         parameters = list(inspect.signature(seen).parameters.values())
     except (TypeError, ValueError):  # a C function without a signature
-        return Wanted(None, (), (), (), False)
+        return Wanted(None, (), (), False)
     _refuse_unknown(bound, parameters, name)
     parameters = [p for p in parameters if p.name not in bound]
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -94,7 +92,6 @@ def inspect_signature(function: Callable[..., Any], name: str, bound: Iterable[s
         samples=samples,
         facts=tuple(p.name for p in facts),
         required=tuple(p.name for p in facts if p.default is p.empty),
-        options=tuple(p.name for p in rest if p.name not in FACTS),
         everything=any(not name.startswith("_") for name in swallowing),
     )
 

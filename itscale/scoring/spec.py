@@ -120,12 +120,6 @@ class Scores:
             values = torch.where(values == -math.inf, floor, values)
         return cls(values, ok, dict(parts or {}), reasons, len(values) if calls is None else calls)
 
-    def take(self, index: Tensor) -> Scores:
-        """The scores of the samples ``index`` (int64 ``[k]``), repeats allowed."""
-        reasons = None if self.reasons is None else [self.reasons[i] for i in index.tolist()]
-        parts = {name: part[index] for name, part in self.parts.items()}
-        return Scores(self.values[index], self.valid[index], parts, reasons, self.calls)
-
 
 def _complete(reasons: list[str] | None, values: Tensor, ok: Tensor) -> list[str]:
     """Give every invalid sample a reason."""

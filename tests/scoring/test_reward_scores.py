@@ -226,11 +226,3 @@ def test_reward_may_return_scores_with_parts_and_reasons():
     assert scores.reasons == ["", "empty", ""]
     assert scores.parts["length"].tolist() == [3.0, 0.0, 1.0]
     assert scores.first_reason == "empty"
-
-
-def test_take_keeps_rows_together():
-    scores = Scores.of(torch.tensor([1.0, float("nan"), 3.0]), parts={"p": torch.arange(3.0)})
-    taken = scores.take(torch.tensor([2, 1, 1]))
-    assert taken.valid.tolist() == [True, False, False]
-    assert taken.parts["p"].tolist() == [2.0, 1.0, 1.0]
-    assert taken.reasons == ["", "the score is nan", "the score is nan"]
