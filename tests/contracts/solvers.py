@@ -1,0 +1,197 @@
+"""What every solver must satisfy. A new solver joins by adding an instance to ``SOLVER_CASES``."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from itscale import grids
+from itscale.interpolants import EDM
+from itscale.models import GaussianMixture
+from itscale.process import ODE, SDE, ContinuousProcess, Evaluation
+from itscale.solvers import DDIM, SDE2M, Ancestral, DPMSolver2M, EulerMaruyama, Heun, SDEHeun, Solver
+from tests.oracles import gm2, mixture_2d
+from tests.solvers.drive import affine_law, drive, gaussian, kappa_grid, slope
+
+SOLVER_CASES: list[Solver] = [
+    DDIM(),
+    Heun(),
+    DPMSolver2M(),
+    EulerMaruyama(),
+    Ancestral(),
+    Ancestral(eta_ddim=0.5),
+    SDE2M(),
+    SDEHeun(),
+]
+KAPPA_MAX, KAPPA_MIN = 20.0, 0.05
+EDM_PATH = EDM(sigma_max=KAPPA_MAX, sigma_min=0.001)
+SLOPE_TOLERANCE = 0.15  # leading term dominates at 128 to 256 steps; a lost order changes the slope by 1
+
+
+def view_for(solver: Solver) -> ODE | SDE:
+    return SDE() if solver.is_stochastic else ODE()
+
+
+def setting(solver: Solver, steps: int = 6, model: GaussianMixture | None = None):
+    """A process, a uniform grid, its kernel, states and noise."""
+    process = ContinuousProcess.of(model or mixture_2d(), view_for(solver))
+    times = grids.uniform(process.interpolant, steps, process.t_start)
+    generator = torch.Generator().manual_seed(2)
+    x, z = torch.randn(2, 7, *process.model.event_shape, dtype=torch.float64, generator=generator)
+    return process, times, solver.build(process, times), x, z
+
+
+def no_look(x: Tensor, level: int) -> Evaluation:
+    raise AssertionError("the kernel looked although it said that it would not")
+
+
+def random_history(kernel, x: Tensor) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.randn(x.shape, dtype=x.dtype, generator=generator) for _ in range(kernel.history))
+
+
+def reference_ends(model: GaussianMixture, x: Tensor, steps: int = 1024) -> Tensor:
+    """Solve dy/dkappa = (y - D)/kappa by RK4 in log kappa; its error at 1024 steps is below 1e-9."""
+    h = math.log(KAPPA_MIN / KAPPA_MAX) / steps
+
+    def slope_at(y: Tensor, log_kappa: float) -> Tensor:
+        return y - model.denoised(y, float(EDM_PATH.t_of_kappa(math.exp(log_kappa))))
+
+    for i in range(steps):
+        s = math.log(KAPPA_MAX) + i * h
+        k1 = slope_at(x, s)
+        k2 = slope_at(x + h / 2 * k1, s + h / 2)
+        k3 = slope_at(x + h / 2 * k2, s + h / 2)
+        k4 = slope_at(x + h * k3, s + h)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+def ode_errors(solver: Solver, steps: tuple[int, ...], starts: int = 256) -> list[float]:
+    """Root mean square end-point errors on GM2 over ``kappa`` from 20 to 0.05."""
+    model = gm2(EDM_PATH)
+    process = ContinuousProcess.of(model, ODE())
+    generator = torch.Generator().manual_seed(0)
+    x = KAPPA_MAX * torch.randn(starts, 2, dtype=torch.float64, generator=generator)
+    truth = reference_ends(model, x)
+    ends = [
+        drive(process, solver, kappa_grid(process, n, KAPPA_MAX, KAPPA_MIN), x, until=n) - truth
+        for n in steps
+    ]
+    return [float(e.square().sum(1).mean().sqrt()) for e in ends]
+
+
+def variance_errors(solver: Solver, steps: tuple[int, ...]) -> list[float]:
+    """Relative errors of the variance at ``kappa = 0.05`` on N(0.7, 0.5^2), without Monte Carlo."""
+    process = ContinuousProcess.of(gaussian(interpolant=EDM_PATH), view_for(solver))
+    exact = 0.5**2 + KAPPA_MIN**2
+    laws = [
+        affine_law(process, solver, kappa_grid(process, n, KAPPA_MAX, KAPPA_MIN), KAPPA_MAX, n) for n in steps
+    ]
+    return [law.variance / exact - 1 for law in laws]
+
+
+def check_order(solver: Solver) -> None:
+    errors = variance_errors(solver, (128, 256)) if solver.is_stochastic else ode_errors(solver, (128, 256))
+    assert abs(slope([abs(e) for e in errors]) - solver.order) <= SLOPE_TOLERANCE
+
+
+def check_last_move_denoises(solver: Solver) -> None:
+    process, times, kernel, x, _ = setting(solver)
+    last = len(times) - 2
+    assert not kernel.is_noisy(last)
+    at = process.evaluate(x, times[last])
+    move = kernel(at, random_history(kernel, x), last, no_look, None)
+    assert torch.equal(move.x, at.denoised)
+
+
+def check_looks_are_announced(solver: Solver) -> None:
+    process, times, kernel, x, z = setting(solver)
+    for level in range(len(times) - 1):
+        asked: list[int] = []
+
+        def look(y: Tensor, to: int, asked: list[int] = asked) -> Evaluation:
+            asked.append(to)
+            return process.evaluate(y, times[to])
+
+        at = process.evaluate(x, times[level])
+        kernel(at, random_history(kernel, x), level, look, z if kernel.is_noisy(level) else None)
+        assert len(asked) == kernel.extra_looks(level)
+        assert kernel.extra_looks(level) in (0, solver.evaluations - 1)
+
+
+def check_noise_is_used_where_announced(solver: Solver) -> None:
+    process, times, kernel, x, z = setting(solver)
+
+    def look(y: Tensor, to: int) -> Evaluation:
+        return process.evaluate(y, times[to])
+
+    for level in range(len(times) - 1):
+        at, past = process.evaluate(x, times[level]), random_history(kernel, x)
+        with_noise, with_other = (kernel(at, past, level, look, s * z).x for s in (1.0, 2.0))
+        assert torch.equal(with_noise, with_other) != kernel.is_noisy(level)
+        assert not kernel.is_noisy(level) or solver.is_stochastic
+
+
+def check_gaussian_claim(solver: Solver) -> None:
+    """Where a transition is N(mean, std^2 I), ``mean`` does not depend on the noise and std is its scale."""
+    process, times, kernel, x, _ = setting(solver)
+    assert kernel.gaussian or not solver.gaussian
+    if not (kernel.gaussian and solver.is_stochastic):
+        return
+    rows = 4000
+    z = torch.randn(rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    start = x[:1].expand(rows, -1).contiguous()
+    for level in range(len(times) - 1):
+        at, past = process.evaluate(start, times[level]), random_history(kernel, x[:1])
+        past = tuple(h.expand(rows, -1) for h in past)
+        noisy = kernel.is_noisy(level)
+        move = kernel(at, past, level, no_look, z if noisy else None)
+        torch.testing.assert_close(move.mean, move.mean[:1].expand(rows, -1), rtol=0, atol=1e-12)
+        if noisy:
+            # 8000 numbers: the sample deviation has relative standard error 1/sqrt(16000); 4.89 of them
+            spread = float((move.x - move.mean[:1]).square().mean().sqrt())
+            assert abs(spread / float(move.std) - 1) <= 4.89 / math.sqrt(2 * 2 * rows)
+
+
+def check_levels_per_row(solver: Solver) -> None:
+    """One call with a level per row gives what one call per level gives."""
+    process, times, kernel, x, z = setting(solver)
+    if not kernel.takes_levels:
+        return
+    level = torch.tensor([0, 1, 4, 2, 1, 3, 2])  # all of them but the jump
+    past = random_history(kernel, x)
+    together = kernel(process.evaluate(x, times[level]), past, level, no_look, z)
+    for k in level.unique().tolist():
+        rows = level == k
+        at = process.evaluate(x[rows], times[k])
+        alone = kernel(at, tuple(h[rows] for h in past), k, no_look, z[rows] if kernel.is_noisy(k) else None)
+        # the factors are the same float64 numbers; sums are associated differently
+        torch.testing.assert_close(together.x[rows], alone.x, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(together.mean[rows], alone.mean, rtol=1e-12, atol=1e-12)
+
+
+def check_history_is_bounded(solver: Solver) -> None:
+    process, times, kernel, x, z = setting(solver)
+    assert kernel.history == solver.history
+
+    def look(y: Tensor, to: int) -> Evaluation:
+        return process.evaluate(y, times[to])
+
+    at, past = process.evaluate(x, times[3]), random_history(kernel, x)
+    longer = (*past, torch.full_like(x, torch.nan))
+    assert torch.equal(kernel(at, past, 3, look, z).x, kernel(at, longer, 3, look, z).x)
+    assert kernel(at, (), 3, look, z).x.isfinite().all()  # after a jump in time there is none
+
+
+CHECKS = [
+    check_order,
+    check_last_move_denoises,
+    check_looks_are_announced,
+    check_noise_is_used_where_announced,
+    check_gaussian_claim,
+    check_levels_per_row,
+    check_history_is_bounded,
+]

@@ -1,0 +1,92 @@
+"""Run a kernel without an engine, and read an affine sampler's law off its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itscale import grids
+from itscale.models import GaussianMixture
+from itscale.process import ODE, SDE, ContinuousProcess, Evaluation
+from itscale.solvers import Solver, get_solver
+
+
+def drive(
+    process: ContinuousProcess,
+    solver: str | Solver,
+    times: Tensor,
+    x: Tensor,
+    noise: Callable[[int], Tensor] | None = None,
+    until: int | None = None,
+) -> Tensor:
+    """Move states from level 0 to level ``until`` (the end if None), history kept as the worker does.
+
+    ``noise(level)`` is called for noisy moves only.
+    """
+    kernel = get_solver(solver).build(process, times)
+
+    def look(x: Tensor, level: int) -> Evaluation:
+        return process.evaluate(x, times[level])
+
+    history: tuple[Tensor, ...] = ()
+    for level in range(len(times) - 1 if until is None else until):
+        at = look(x, level)
+        z = noise(level) if noise is not None and kernel.is_noisy(level) else None
+        x = kernel(at, history, level, look, z).x
+        history = (at.denoised, *history)[: kernel.history]
+    return x
+
+
+@dataclass(frozen=True)
+class AffineLaw:
+    """``x = mean + sum_j coefficients_j z_j`` with independent standard normal ``z_j``."""
+
+    mean: float
+    coefficients: Tensor
+
+    @property
+    def variance(self) -> float:
+        return float(self.coefficients.square().sum())
+
+
+def affine_law(
+    process: ContinuousProcess,
+    solver: str | Solver,
+    times: Tensor,
+    scale: float,
+    until: int | None = None,
+) -> AffineLaw:
+    """The exact law of a sampler whose model is one Gaussian on the line, started at ``scale * z_0``.
+
+    Every update is then affine in the start and the noises. Row 0 is run with all of them 0, row 1 + j
+    with the j-th one at 1, through the same kernel code as any sample.
+    """
+    moves = len(times) - 1
+    identity = torch.eye(moves + 1, dtype=torch.float64)
+    basis = torch.cat([torch.zeros(1, moves + 1, dtype=torch.float64), identity])
+    end = drive(process, solver, times, scale * basis[:, :1], lambda k: basis[:, 1 + k, None], until)[:, 0]
+    return AffineLaw(float(end[0]), end[1:] - end[0])
+
+
+def gaussian(mean: float = 0.7, std: float = 0.5, interpolant="linear") -> GaussianMixture:
+    """Data N(mean, std^2) on the line, in float64."""
+    return GaussianMixture([1.0], [[mean]], [std], interpolant=interpolant, dtype=torch.float64)
+
+
+def process_of(model, view: ODE | SDE) -> ContinuousProcess:
+    return ContinuousProcess.of(model, view)
+
+
+def kappa_grid(process: ContinuousProcess, moves: int, kappa_max: float, kappa_min: float) -> Tensor:
+    """Karras times: ``moves`` moves from ``kappa_max`` to ``kappa_min``, then the jump, which tables omit."""
+    return grids.karras(
+        process.interpolant, moves + 1, process.t_start, kappa_max=kappa_max, kappa_min=kappa_min
+    )
+
+
+def slope(errors: list[float]) -> float:
+    """Order of convergence over the last doubling of the number of steps."""
+    return float(torch.tensor(errors[-2] / errors[-1]).log2())

@@ -1,0 +1,77 @@
+"""Settings of solvers: refusals come before any network call, levels may differ between rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import itscale
+from itscale import grids, models
+from itscale.engine import Rows, Worker
+from itscale.engine.worker import Place
+from itscale.errors import ConfigError, UnknownName
+from itscale.noise import Address, Noise
+from itscale.process import ODE, SDE, ContinuousProcess
+from itscale.solvers import ALIASES, SOLVERS, Ancestral, get_solver
+from tests.oracles import mixture_2d
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, x, t):
+        self.rows += len(x)
+        return -x
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_refuse_the_other_kind_of_process_before_any_call(name):
+    network = Counted()
+    model = models.wrap(network, predicts="velocity", interpolant="linear", event_shape=(2,))
+    wrong = ODE() if SOLVERS[name].is_stochastic else SDE()
+    with pytest.raises(ConfigError, match="noise|SDE"):
+        itscale.sample(model, n=2, steps=3, process=wrong, solver=name)
+    assert network.rows == 0
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS if SOLVERS[n].is_stochastic])
+def test_an_sde_with_coefficient_zero_is_an_ode(name):
+    with pytest.raises(ConfigError, match="noise"):
+        itscale.sample(mixture_2d(), n=2, steps=3, process=SDE(diffusion="zero"), solver=name)
+
+
+def test_names_and_aliases_find_their_solver():
+    for name in SOLVERS:
+        assert type(get_solver(name.upper().replace("-", "_"))) is SOLVERS[name]
+    for alias, name in ALIASES.items():
+        assert type(get_solver(alias)) is SOLVERS[name]
+    with pytest.raises(UnknownName, match="did you mean|Did you mean"):
+        get_solver("huen")
+    with pytest.raises(ConfigError, match="solver"):
+        get_solver(3)
+
+
+@pytest.mark.parametrize("eta", [0.0, -0.1, 1.1])
+def test_ancestral_refuses_a_share_outside_the_unit_interval(eta):
+    with pytest.raises(ConfigError, match="eta_ddim"):
+        Ancestral(eta_ddim=eta)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm++2m", "heun", "2m-sde", "euler-maruyama", "sde-heun"])
+def test_a_worker_moves_rows_of_mixed_levels_as_it_moves_them_level_by_level(name):
+    view = SDE() if SOLVERS[name].is_stochastic else ODE()
+    process = ContinuousProcess.of(mixture_2d(), view)
+    times = grids.uniform(process.interpolant, 6, 0.0)
+    kernel = get_solver(name).build(process, times)
+    worker = Worker(process, kernel, times, Noise(3), None, None, [None], torch.float64, microbatch=4)
+    rows, level = 11, torch.tensor([0, 3, 1, 4, 2, 2, 1, 3, 0, 4, 1])
+    zero = torch.zeros(rows, dtype=torch.int64)
+    at = Place(Address(zero, zero, torch.arange(rows), zero), zero)
+    x = torch.randn(rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mixed, _ = worker.propose(worker.look(Rows(x), level, at), level, at)
+    for k in range(5):
+        chosen = (level == k).nonzero().flatten()
+        here = Place(at.address[chosen], at.group[chosen])
+        alone, _ = worker.propose(worker.look(Rows(x[chosen]), k, here), k, here)
+        torch.testing.assert_close(mixed.x[chosen], alone.x, rtol=1e-12, atol=1e-12)
