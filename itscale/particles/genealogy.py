@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, Shaped
+from jaxtyping import Int, Int32, Int64, Shaped
 from torch import Tensor
 
 from itscale.errors import ConfigError
@@ -34,7 +34,7 @@ class Genealogy:
 
     groups: int
     particles: int
-    steps: tuple[Int[Tensor, "g n"] | None, ...] = field(default=())
+    steps: tuple[Int32[Tensor, "_ _"] | None, ...] = field(default=())
 
     @property
     def size(self) -> int:
@@ -70,7 +70,7 @@ class Genealogy:
         return torch.stack(line[::-1], -1)
 
     def paths(
-        self, history: Sequence[Shaped[Tensor, "g n *event"]], index: Int[Tensor, "g l"] | None = None
+        self, history: Sequence[Shaped[Tensor, "g _ *event"]], index: Int[Tensor, "g l"] | None = None
     ) -> Shaped[Tensor, "g l generations *event"]:
         """Return the states along the lines of present particles.
 

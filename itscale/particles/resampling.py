@@ -29,8 +29,8 @@ class Resampled(NamedTuple):
     log_evidence_increment: Float64[Tensor, " g"]
 
 
-def _slots(g: int, n: int, device: torch.device) -> Int64[Tensor, "g n"]:
-    return torch.arange(n, device=device).expand(g, n)
+def _slots(n: int, like: Tensor) -> Int64[Tensor, "g n"]:
+    return torch.arange(n, device=like.device).expand(like.shape[0], n)
 
 
 def _runs(parent: Tensor, start: Tensor, has_run: Tensor, length: int) -> Int64[Tensor, "g length"]:
@@ -46,7 +46,7 @@ def _runs(parent: Tensor, start: Tensor, has_run: Tensor, length: int) -> Int64[
 
 def ancestors_sorted(counts: Counts, m: int) -> Int64[Tensor, "g m"]:
     """List each parent as often as it has children, in increasing order. Rows must sum to ``m``."""
-    slot = _slots(*counts.shape, counts.device)
+    slot = _slots(counts.shape[-1], counts)
     return _runs(slot, counts.cumsum(-1) - counts, counts > 0, m)
 
 
@@ -56,7 +56,7 @@ def ancestors_in_place(counts: Counts) -> Int64[Tensor, "g n"]:
     The ``r``-th dead slot receives the ``r``-th surplus copy, both in increasing order. The answer depends
     on the counts only and moves as few particles as possible. Rows must sum to ``n``.
     """
-    slot = _slots(*counts.shape, counts.device)
+    slot = _slots(counts.shape[-1], counts)
     surplus = (counts - 1).clamp_min(0)
     copies = _runs(slot, surplus.cumsum(-1) - surplus, counts > 1, counts.shape[-1])
     is_dead_slot = counts == 0
@@ -141,7 +141,7 @@ def _resample(
     aux: Tensor | None,
 ) -> Resampled:
     lw = log_weights.to(torch.float64)
-    g, n = lw.shape
+    n = lw.shape[-1]
     m = n if m is None else m
     # A particle of weight zero has nothing to pass on; this also covers 0 * -inf in a caller's aux.
     aux = lw if aux is None else torch.where(lw == -math.inf, lw, aux.to(torch.float64))
@@ -152,7 +152,7 @@ def _resample(
     if m == n:
         index = ancestors_in_place(counts)
     else:
-        index = torch.where(moves, ancestors_sorted(counts, m), _slots(g, m, lw.device) % n)
+        index = torch.where(moves, ancestors_sorted(counts, m), _slots(m, lw) % n)
     corrected = torch.where(moves, lw - aux, lw).gather(-1, index)
     increment = torch.where(moves, mean.log() + largest, 0.0)
     return Resampled(index, corrected, increment.squeeze(-1))

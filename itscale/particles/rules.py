@@ -6,6 +6,7 @@ rule, and leaves the evidence unbiased as long as it looks at the past and the p
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,15 +81,15 @@ class Every:
 class At:
     """Resample at the listed steps."""
 
-    steps: tuple[int, ...]
+    steps: Sequence[int]
 
     def __post_init__(self) -> None:
-        try:
-            steps = tuple(self.steps)
-        except TypeError:
-            steps = (self.steps,)
-        if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in steps):
-            raise ConfigError(f"At.steps is {self.steps!r}, but must list steps counted from 0, e.g. (9, 19)")
+        steps = tuple(self.steps) if isinstance(self.steps, Iterable) else ()
+        if not steps or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in steps):
+            raise ConfigError(
+                f"At.steps is {self.steps!r}, but must list steps counted from 0, e.g. (9, 19); "
+                "for none, use Never()"
+            )
         object.__setattr__(self, "steps", steps)
 
     def __call__(self, log_weights: Float[Tensor, "g n"], step: int) -> Bool[Tensor, " g"]:

@@ -18,16 +18,16 @@ from itscale.particles.weights import log_mean_exp, normalise
 
 
 class Distinct(NamedTuple):
-    """Distinct survivors and their log-weights."""
+    """Distinct candidates and their log-weights."""
 
-    index: Int64[Tensor, "g m"]
+    kept: Int64[Tensor, "g m"]
     log_weights: Float64[Tensor, "g m"]
 
 
 class Selected(NamedTuple):
     """The child chosen for each parent, and the mean weight of its siblings and itself."""
 
-    index: Int64[Tensor, "g n"]
+    child: Int64[Tensor, "g n"]
     log_mean: Float64[Tensor, "g n"]
 
 
@@ -45,7 +45,7 @@ def without_duplicates(weights: Weights, m: int, u: Uniforms) -> Distinct:
         u: ``(g, tournament_size(n))`` uniforms.
 
     Returns:
-        Index in increasing order, and log-weights in the mean convention of ``resample``:
+        Candidates in increasing order, and log-weights in the mean convention of ``resample``:
         ``mean_j exp(log_weights_j) f(x_j)`` has the mean ``sum_i W_i f(x_i)``, so equal weights give 0, and
         the caller adds ``log_mean_exp`` of the input to the evidence. With fewer than ``m`` positive
         weights all of them are kept, followed by candidates of weight ``-inf``.

@@ -72,7 +72,9 @@ def effective_sample_size(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     return ess.clamp_max(w.shape[-1])
 
 
-def conditional_ess(lw: LogWeights, d: LogWeights) -> Float64[Tensor, "*groups"]:
+def conditional_ess(
+    lw: Float[Tensor, "*#groups n"], d: Float[Tensor, "*#groups n"]
+) -> Float64[Tensor, "*groups"]:
     """Return the conditional effective sample size of an increment ``d`` against the weights ``lw``.
 
     ``n (sum W e^d)^2 / sum W e^{2d}`` with ``W`` the normalised weights. Along ``delta * ell`` it
@@ -80,7 +82,7 @@ def conditional_ess(lw: LogWeights, d: LogWeights) -> Float64[Tensor, "*groups"]
     tempering bisects this one.
 
     Args:
-        lw: current log-weights.
+        lw: current log-weights; broadcast against ``d``.
         d: incremental log-weights, finite or ``-inf``.
 
     Returns:

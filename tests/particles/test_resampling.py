@@ -221,6 +221,7 @@ def test_rules():
         (lambda: WhenESSBelow(math.nan), "WhenESSBelow.fraction is nan"),
         (lambda: Every(0), "Every.k is 0"),
         (lambda: At((1, -2)), "At.steps is"),
+        (lambda: At(()), "At.steps is"),
     ],
 )
 def test_rules_name_the_wrong_field(make, field):
