@@ -1,0 +1,123 @@
+"""What a configuration can name, room by room, and the models among it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from itscale.errors import ConfigError
+from itscale.grids import GRIDS, get_grid
+from itscale.interpolants import INTERPOLANTS, get_interpolant
+from itscale.methods import METHODS
+from itscale.models.analytic import GaussianMixture
+from itscale.models.bundled import BUNDLED
+from itscale.pools import Local
+from itscale.potentials import POTENTIALS, get_potential
+from itscale.process import ODE, SDE, Coefficient, Epsilon, Natural, get_diffusion
+from itscale.runs.documents import canonical
+from itscale.runs.schema import Room, check_keys, check_options
+from itscale.scoring import names
+from itscale.solvers import SOLVERS, get_solver
+
+PROCESSES: dict[str, type] = {"ode": ODE, "sde": SDE}
+DIFFUSIONS: dict[str, type] = {"natural": Natural, "coefficient": Coefficient, "epsilon": Epsilon}
+POOLS: dict[str, type] = {"local": Local}
+
+METHOD = Room("method", METHODS, list_with="itscale methods")
+PROCESS = Room("process", PROCESSES)
+SOLVER = Room("solver", SOLVERS, get_solver, "itscale solvers")
+POOL = Room("pool", POOLS)
+GRID = Room("time grid", GRIDS, get_grid)
+
+ROOMS: dict[str, Room] = {
+    "interpolant": Room("interpolant", INTERPOLANTS, get_interpolant),
+    "diffusion": Room("diffusion coefficient", DIFFUSIONS, get_diffusion),
+    "potential": Room("potential", POTENTIALS, get_potential),
+    "solver": SOLVER,
+    "grid": GRID,
+    "method": METHOD,
+    "inner": METHOD,
+}
+"""Parameter name -> room: these options of methods, processes and solvers name things themselves."""
+
+_EVERY_ROOM = {**ROOMS, "process": PROCESS, "pool": POOL}
+
+
+def gaussian_mixture(
+    weights: list[float] | None = None,
+    means: list[list[float]] | None = None,
+    stds: list[float] | None = None,
+    interpolant: str = "linear",
+) -> GaussianMixture:
+    """Three Gaussians in the plane, or those given: velocity, score and density in closed form."""
+    means = means or [[-2.0, 0.0], [2.0, 0.0], [0.0, 2.5]]
+    share, std = [1 / len(means)] * len(means), [0.5] * len(means)
+    return GaussianMixture(weights or share, means, stds or std, interpolant=interpolant)
+
+
+MODELS: dict[str, Callable[..., Any]] = {
+    "gaussian-mixture": gaussian_mixture,
+    **{name: entry.load for name, entry in BUNDLED.items()},
+}
+MODEL = Room("model", MODELS, list_with="itscale models")
+
+
+@dataclass(frozen=True)
+class ModelSetting:
+    """A model by name, loaded when it is needed.
+
+    Attributes:
+        name: of the table, or ``module:function`` or ``./file.py:function`` that returns a model.
+        condition: one for all groups, or a list that is dealt out to them in turn.
+        guidance: classifier-free guidance weight.
+        options: arguments of its factory.
+    """
+
+    name: str
+    condition: Any = None
+    guidance: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> ModelSetting:
+        """Check a ``model`` section; nothing is loaded."""
+        rest = dict(value)
+        name = rest.pop("name", None)
+        condition, guidance = rest.pop("condition", None), rest.pop("guidance", 1.0)
+        if isinstance(guidance, bool) or not isinstance(guidance, int | float):
+            raise ConfigError(f"model.guidance is {guidance!r}: it should be a number")
+        if name is None:
+            raise ConfigError(f"model needs a name: one of {', '.join(sorted(MODELS))}, or 'module:function'")
+        if isinstance(name, str) and names.split_reference(name):
+            return cls(name, condition, float(guidance), rest)
+        name = MODEL.find(name, "model")
+        known = [*inspect.signature(MODELS[name]).parameters, "condition", "guidance"]
+        check_keys(rest, known, "model", f"model {name!r}")
+        check_options(MODELS[name], rest, "model", {})
+        return cls(name, condition, float(guidance), rest)
+
+    def load(self) -> Any:
+        """Return the model; one that was loaded before is shared."""
+        return _loaded(self.name, canonical(dict(self.options)))
+
+
+@cache
+def _loaded(name: str, options: str) -> Any:
+    if name in MODELS:
+        return MODELS[name](**json.loads(options))
+    reference = names.split_reference(name)
+    assert reference is not None
+    try:
+        factory = names.load_reference(reference[0])
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("reward", "model")) from error
+    return factory(**json.loads(options))
+
+
+def every_room() -> Mapping[str, Room]:
+    """All rooms, for turning settings back into names."""
+    return _EVERY_ROOM

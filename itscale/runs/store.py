@@ -1,0 +1,134 @@
+"""One folder a run: what was asked for, what came out, and enough to go on after a kill."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from itscale.errors import ConfigError
+from itscale.runs import documents, records
+from itscale.runs.config import Config, differences
+from itscale.runs.facts import facts
+
+OUTPUTS = Path("outputs")
+SAMPLES, TRACE = "samples.jsonl", "trace.jsonl"
+
+
+def choose_folder(config: Config, out: str | Path | None, resume: bool) -> Path:
+    """Return the folder of a run: the one given, a new one, or the newest of this configuration.
+
+    Raises:
+        ConfigError: if there is nothing to resume.
+    """
+    if out is not None:
+        return Path(out).expanduser()
+    short = config.identity[:6]
+    if resume:
+        found = sorted(p for p in OUTPUTS.glob(f"{config.name}-*-{short}") if (p / "config.yaml").exists())
+        if not found:
+            raise ConfigError(
+                f"there is no run of this configuration under {OUTPUTS}/ to resume; leave --resume out, or "
+                "name the folder with --out"
+            )
+        return found[-1]
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = OUTPUTS / f"{config.name}-{stamp}-{short}"
+    for n in range(2, 100):
+        if not folder.exists():
+            break
+        folder = OUTPUTS / f"{config.name}-{stamp}.{n}-{short}"
+    return folder
+
+
+class Store:
+    """Writes one run. A cell is done when its ``summary.json`` exists; everything else may be partial.
+
+    Raises:
+        ConfigError: if the folder holds a run and ``resume`` is not set, or the run of other settings.
+    """
+
+    def __init__(self, folder: Path, config: Config, *, resume: bool) -> None:
+        self.folder = folder
+        self.config = config
+        stated = folder / "config.yaml"
+        if stated.exists():
+            self._check_same(resume)
+        elif folder.exists() and any(p.name != "lock.json" for p in folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and holds no run; choose another folder")
+        (folder / "cells").mkdir(parents=True, exist_ok=True)
+        (folder / "images").mkdir(exist_ok=True)
+        if not stated.exists():
+            records.write_json(folder / "env.json", facts(config))
+            header = f"# itscale run config.yaml\n# identity: {config.identity}\n# name: {config.name}\n"
+            records.write_text(stated, header + config.to_yaml())
+        done = set(self.done())
+        for name in (SAMPLES, TRACE):
+            records.keep(folder / name, lambda row: row["cell"] in done)
+
+    def _check_same(self, resume: bool) -> None:
+        if not resume:
+            raise ConfigError(
+                f"{self.folder} already holds a run: resume it with --resume, or choose another --out"
+            )
+        text = (self.folder / "config.yaml").read_text(encoding="utf-8")
+        if f"# identity: {self.config.identity}\n" in text:
+            return
+        theirs = documents.parse(text, "config.yaml")
+        changed = differences(self.config.values, theirs if isinstance(theirs, dict) else {})
+        listed = ", ".join(changed[:5]) or "a default that changed with the version"
+        raise ConfigError(
+            f"{self.folder} holds the run of another configuration (different: {listed}); "
+            "resume with the same one, or choose another --out"
+        )
+
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Return the summaries of finished cells by key."""
+        return {p.parent.name: read_json(p) for p in sorted(self.folder.glob("cells/*/summary.json"))}
+
+    def add_samples(self, rows: list[dict[str, Any]]) -> None:
+        records.append(self.folder / SAMPLES, rows)
+
+    def add_trace(self, rows: list[dict[str, Any]]) -> None:
+        records.append(self.folder / TRACE, rows)
+
+    def cell_folder(self, key: str) -> Path:
+        folder = self.folder / "cells" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def finish_cell(self, key: str, summary: dict[str, Any], ancestors: np.ndarray | None) -> None:
+        """Write a cell's arrays and, last of all, its summary."""
+        folder = self.cell_folder(key)
+        if ancestors is not None:
+            np.savez_compressed(folder / "ancestors.npz", ancestors=ancestors)
+        (folder / "failure.json").unlink(missing_ok=True)
+        records.write_json(folder / "summary.json", summary)
+
+    def fail_cell(self, key: str, failure: dict[str, Any]) -> None:
+        records.write_json(self.cell_folder(key) / "failure.json", failure)
+
+    def log(self, text: str) -> None:
+        stamp = datetime.now().isoformat(timespec="seconds")
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {text}\n")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the run's summary, and Parquet where it can be."""
+        for name in (SAMPLES, TRACE):
+            records.write_parquet(self.folder / name)
+        records.write_json(self.folder / "summary.json", summary)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
