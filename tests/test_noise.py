@@ -132,7 +132,7 @@ def test_normals_have_normal_moments_and_law():
 
 def test_uniforms_lie_in_the_half_open_interval_and_are_uniform():
     u = Noise(12).uniform(Purpose.RESAMPLE, place(4000), 100).flatten()
-    assert 0 <= float(u.min())
+    assert float(u.min()) >= 0
     assert float(u.max()) < 1
     assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_ddim_on_the_linear_path_is_euler():
     process = ContinuousProcess.of(mixture_2d(), ODE())
     times = grids.uniform(process.interpolant, 9, 0.0)
     x = start()
-    for t0, t1 in zip(times[:-1], times[1:], strict=True):
+    for t0, t1 in itertools.pairwise(times):
         x = x + (t1 - t0) * process.evaluate(x, t0).velocity
     torch.testing.assert_close(run(DDIM(), ODE()), x, **EXACT)
 

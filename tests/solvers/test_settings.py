@@ -30,7 +30,7 @@ def test_solvers_refuse_the_other_kind_of_process_before_any_call(name):
     network = Counted()
     model = models.wrap(network, predicts="velocity", interpolant="linear", event_shape=(2,))
     wrong = ODE() if SOLVERS[name].is_stochastic else SDE()
-    with pytest.raises(ConfigError, match="noise|SDE"):
+    with pytest.raises(ConfigError, match="process"):
         itscale.sample(model, n=2, steps=3, process=wrong, solver=name)
     assert network.rows == 0
 
@@ -46,7 +46,7 @@ def test_names_and_aliases_find_their_solver():
         assert type(get_solver(name.upper().replace("-", "_"))) is SOLVERS[name]
     for alias, name in ALIASES.items():
         assert type(get_solver(alias)) is SOLVERS[name]
-    with pytest.raises(UnknownName, match="did you mean|Did you mean"):
+    with pytest.raises(UnknownName, match="Did you mean"):
         get_solver("huen")
     with pytest.raises(ConfigError, match="solver"):
         get_solver(3)
