@@ -208,7 +208,7 @@ class Engine:
         parents = p.n // children
         u = self._uniforms(p, Purpose.SELECT, parents)
         picked = core.select_children(p.log_weights.reshape(p.groups, parents, children), u, argmax=argmax)
-        kept = p.take(picked.index + children * torch.arange(parents))
+        kept = p.take(picked.child + children * torch.arange(parents))
         weights = picked.log_mean if correct else torch.zeros_like(picked.log_mean)
         return replace(kept, log_weights=weights, move=p.move + 1)
 
