@@ -1,9 +1,9 @@
 """Train the bundled digit networks: the flow, the classifier that steers and the one that judges.
 
-    python experiments/train_digits.py steer   --data mnist10k.npz --out runs/digits --steps 4000
-    python experiments/train_digits.py judge   --data mnist10k.npz --out runs/digits --steps 4000
-    python experiments/train_digits.py flow    --data mnist10k.npz --out runs/digits --rate 2e-3 --steps 30000
-    python experiments/train_digits.py publish --data mnist10k.npz --out runs/digits
+    python -m itscale.experiments.train_digits steer --data mnist10k.npz --out runs/digits --steps 3600
+    python -m itscale.experiments.train_digits judge --data mnist10k.npz --out runs/digits --rate 3e-3
+    python -m itscale.experiments.train_digits flow --data mnist10k.npz --out runs/digits --optimizer muon
+    python -m itscale.experiments.train_digits publish --data mnist10k.npz --out runs/digits
 
 ``evaluate_digits.py`` then measures what was published. Every command resumes from its checkpoint in
 ``--out``. The learning rate is constant and falls to zero by a cosine over the last ``--decay`` steps, so a
@@ -167,6 +167,9 @@ def orthogonal(gradient: Tensor) -> Tensor:
     return (x.T if is_tall else x).reshape(gradient.shape)
 
 
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "muon": Muon}
+
+
 def rate(step: int, steps: int, decay: int, peak: float) -> float:
     """Learning rate: 200 steps up, constant, and a cosine down to zero over the last ``decay`` steps."""
     left = min(1.0, (steps - step) / max(decay, 1))
@@ -192,9 +195,7 @@ def train(name: str, args: argparse.Namespace) -> None:
     digits, held_out = split(args.data)
     network, average = NETWORKS[name](), NETWORKS[name]()
     average.load_state_dict(network.state_dict())
-    optimizer = (Muon if name == "flow" else torch.optim.AdamW)(
-        network.parameters(), lr=args.rate, weight_decay=0.02
-    )
+    optimizer = OPTIMIZERS[args.optimizer](network.parameters(), lr=args.rate, weight_decay=0.02)
     generator, step, seconds = torch.Generator().manual_seed(args.seed), 0, 0.0
     file = Path(args.out) / f"{name}.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,8 @@ def train(name: str, args: argparse.Namespace) -> None:
         saved = torch.load(file, weights_only=True)
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if saved["kind"] == args.optimizer:  # another optimizer starts without a memory
+            optimizer.load_state_dict(saved["optimizer"])
         generator.set_state(saved["generator"])
         step, seconds = saved["step"], saved["seconds"]
     images, start, losses, saved_at = digits.unit(), time.perf_counter(), [], time.perf_counter()
@@ -213,7 +215,8 @@ def train(name: str, args: argparse.Namespace) -> None:
 
     def save() -> None:
         state = {"network": network.state_dict(), "average": average.state_dict(), "step": step}
-        state |= {"optimizer": optimizer.state_dict(), "generator": generator.get_state(), "seed": args.seed}
+        state |= {"optimizer": optimizer.state_dict(), "generator": generator.get_state()}
+        state |= {"kind": args.optimizer, "seed": args.seed}
         state["seconds"] = seconds + time.perf_counter() - start
         torch.save(state, file.with_suffix(".partial"))
         file.with_suffix(".partial").replace(file)
@@ -271,7 +274,8 @@ def main() -> None:
     parser.add_argument("--decay", type=int, default=3000, help="steps of the rate's final fall")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--average", type=float, default=0.999, help="decay of the weights' average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
