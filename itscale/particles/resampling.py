@@ -47,7 +47,7 @@ def _runs(parent: Tensor, start: Tensor, has_run: Tensor, length: int) -> Int64[
 def ancestors_sorted(counts: Counts, m: int) -> Int64[Tensor, "g m"]:
     """List each parent as often as it has children, in increasing order. Rows must sum to ``m``."""
     slot = _slots(counts.shape[-1], counts)
-    return _runs(slot, counts.cumsum(-1) - counts, counts > 0, m)
+    return _runs(slot, counts.cumsum(-1).sub_(counts), counts > 0, m)
 
 
 def ancestors_in_place(counts: Counts) -> Int64[Tensor, "g n"]:
@@ -57,10 +57,10 @@ def ancestors_in_place(counts: Counts) -> Int64[Tensor, "g n"]:
     on the counts only and moves as few particles as possible. Rows must sum to ``n``.
     """
     slot = _slots(counts.shape[-1], counts)
-    surplus = (counts - 1).clamp_min(0)
-    copies = _runs(slot, surplus.cumsum(-1) - surplus, counts > 1, counts.shape[-1])
+    surplus = (counts - 1).clamp_min_(0)
+    copies = _runs(slot, surplus.cumsum(-1).sub_(surplus), counts > 1, counts.shape[-1])
     is_dead_slot = counts == 0
-    rank = (is_dead_slot.cumsum(-1) - 1).clamp_min(0)
+    rank = is_dead_slot.cumsum(-1).sub_(1).clamp_min_(0)
     return torch.where(is_dead_slot, copies.gather(-1, rank), slot)
 
 

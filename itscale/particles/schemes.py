@@ -35,7 +35,7 @@ def cumulative(weights: Weights) -> Weights:
     if c.device.type != "cpu":
         # A parallel scan rounds every prefix by itself, so it can dip, or step up at a zero weight.
         c = torch.where(weights > 0, c, 0.0).cummax(-1).values
-    return c / c[:, -1:].clamp_min(SMALLEST)
+    return c.div_(c[:, -1:].clamp_min(SMALLEST))
 
 
 def _differences(k: Tensor) -> Counts:
@@ -48,7 +48,7 @@ def _differences(k: Tensor) -> Counts:
 def systematic(weights: Weights, m: int, u: Uniforms) -> Counts:
     """One uniform: counts are ``m W`` rounded down or up. Not ordered against the other schemes."""
     c = cumulative(weights)
-    return _differences(torch.where(c == 1.0, float(m), torch.ceil(m * c - u)))
+    return _differences(torch.where(c == 1.0, float(m), (m * c).sub_(u).ceil_()))
 
 
 def stratified(weights: Weights, m: int, u: Uniforms) -> Counts:

@@ -44,7 +44,7 @@ def relative(lw: LogWeights) -> tuple[Float64[Tensor, "*groups n"], Float64[Tens
     lw = lw.to(torch.float64)
     # Clamped to the least finite number, so that a dead group takes -inf from it and not from itself.
     largest = lw.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).min)
-    return torch.exp(lw - largest), largest
+    return (lw - largest).exp_(), largest
 
 
 def is_dead(lw: LogWeights) -> Bool[Tensor, "*groups"]:

@@ -215,7 +215,9 @@ def check_resample_is_unbiased(resample, name: str, n: int, m: int, aux: float |
 def check_sanitize(sanitize) -> None:
     nan, inf = math.nan, math.inf
     clean, n_nan, n_pos_inf = sanitize(torch.tensor([[0.0, nan, 1.0, inf], [-inf, nan, nan, 2.0]]))
-    assert clean.tolist() == [[0.0, -inf, 1.0, -inf], [-inf, -inf, -inf, 2.0]]
+    assert clean.tolist() == [[0.0, -inf, 1.0, -inf], [-inf, -inf, -inf, 2.0]], (
+        "NaN and +inf are not zero weights"
+    )
     assert n_nan.tolist() == [1, 2]
     assert n_pos_inf.tolist() == [1, 0]
     assert clean.dtype == torch.float64
