@@ -1,0 +1,194 @@
+"""``itscale rewards|methods|models|solvers``: tables of names, and the page of one name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from itscale.cli.output import print_line, print_table
+
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Show everything about one.", show_default=False)
+]
+
+
+def rewards(name: Name = None) -> None:
+    """List the rewards: built in, and offered by installed packages."""
+    from itscale.cli.extras import missing_from, pip_line
+    from itscale.rewards import BUILT_IN
+    from itscale.scoring import names
+
+    if name is not None:
+        _reward_page(name)
+        return
+    rows = []
+    for key in names.known_names():
+        facts = BUILT_IN[key].facts if key in BUILT_IN else {"doc": "from another package"}
+        extra = facts.get("extra")
+        is_absent = bool(extra and missing_from(extra))
+        rows.append(
+            (
+                key,
+                facts.get("modality", "any"),
+                bool(facts.get("differentiable")) if key in BUILT_IN else None,
+                extra,
+                f"no: {pip_line(str(extra))}" if is_absent else "yes",
+                facts.get("doc", ""),
+            )
+        )
+    print_table(("reward", "modality", "gradient", "extra", "installed", "what"), rows)
+
+
+def methods(name: Name = None) -> None:
+    """List the methods: what law their output follows, what they need and cost."""
+    from itscale.methods import METHODS
+
+    if name is not None:
+        _class_page("method", name, METHODS, "itscale methods")
+        return
+    rows = [
+        (
+            key,
+            str(entry.claim),
+            entry.claim.evidence or "none",
+            bool(getattr(entry.needs, "gradient", False)),
+            _cost(entry),
+            _first_line(entry),
+        )
+        for key, entry in METHODS.items()
+    ]
+    print_table(("method", "target", "evidence", "needs gradient", "cost", "what"), rows)
+
+
+def solvers(name: Name = None) -> None:
+    """List the solvers: order, network evaluations per step, memory."""
+    from itscale.solvers import ALIASES, SOLVERS
+
+    if name is not None:
+        _class_page("solver", ALIASES.get(name, name), SOLVERS, "itscale solvers")
+        return
+    other = {key: [alias for alias, known in ALIASES.items() if known == key] for key in SOLVERS}
+    rows = [
+        (
+            ", ".join([key, *other[key]]),
+            "SDE" if entry.is_stochastic else "ODE",
+            entry.order,
+            entry.evaluations,
+            entry.history,
+            entry.is_stochastic,
+            entry.gaussian,
+            _first_line(entry),
+        )
+        for key, entry in SOLVERS.items()
+    ]
+    columns = (
+        "solver",
+        "solves",
+        "order",
+        "NFE per step",
+        "memory",
+        "stochastic",
+        "Gaussian transition",
+        "what",
+    )
+    print_table(columns, rows)
+
+
+def models(name: Name = None) -> None:
+    """List the models that need no download."""
+    from itscale.models import BUNDLED
+    from itscale.runs.rooms import MODELS
+
+    if name is not None:
+        _model_page(name, MODELS)
+        return
+    rows = [(key, BUNDLED[key].description if key in BUNDLED else _first_line(MODELS[key])) for key in MODELS]
+    print_table(("model", "what"), rows)
+    print_line("A network of your own: itscale.models.wrap(module, predicts=, interpolant=, event_shape=)")
+
+
+def _reward_page(name: str) -> None:
+    from itscale.cli.extras import missing_from, pip_line
+    from itscale.rewards import BUILT_IN
+    from itscale.scoring import as_reward, names
+
+    key = names.canonical(name)
+    if not names.is_known(key):
+        raise names.unknown(name)
+    entry = names.load(key)
+    facts: dict[str, Any] = dict(BUILT_IN[key].facts) if key in BUILT_IN else {}
+    if not facts and not inspect.isclass(entry):
+        facts = dataclasses.asdict(as_reward(entry).spec)
+    print_line(key)
+    _print_doc(entry)
+    print_table(("fact", "value"), [(k, v) for k, v in facts.items() if v is not None and k != "doc"])
+    _print_options(entry)
+    extra = facts.get("extra")
+    if extra and missing_from(extra):
+        print_line(f"not installed: {pip_line(extra)}")
+    print_line(f"itscale check-reward {key} tries its promises")
+
+
+def _model_page(name: str, table: Mapping[str, Any]) -> None:
+    from importlib import resources
+
+    from itscale.errors import unknown_name
+
+    key = name.strip().lower().replace("_", "-")
+    if key not in table:
+        raise unknown_name("model", name, table)
+    card = resources.files("itscale.networks") / "cards" / f"{key}.md"
+    if card.is_file():
+        print_line(card.read_text(encoding="utf-8"))
+    else:
+        print_line(key)
+        _print_doc(table[key])
+    _print_options(table[key])
+
+
+def _class_page(kind: str, name: str, table: Mapping[str, Any], list_with: str) -> None:
+    from itscale.errors import unknown_name
+
+    key = name.strip().lower().replace("_", "-")
+    if key not in table:
+        raise unknown_name(kind, name, table, list_with)
+    print_line(f"{key} ({table[key].__name__})")
+    _print_doc(table[key])
+    _print_options(table[key])
+
+
+def _print_doc(entry: Any) -> None:
+    print_line(inspect.getdoc(entry) or "")
+    print_line()
+
+
+def _print_options(entry: Any) -> None:
+    """Print the parameters that a configuration may set."""
+    empty = inspect.Parameter.empty
+    rows = [
+        (
+            p.name,
+            "required" if p.default is empty else repr(p.default),
+            "" if p.annotation is empty else p.annotation,
+        )
+        for p in inspect.signature(entry).parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    if rows:
+        print_table(("option", "default", "type"), rows)
+
+
+def _first_line(entry: Any) -> str:
+    return (inspect.getdoc(entry) or "").partition("\n")[0]
+
+
+def _cost(entry: Any) -> str:
+    """The sentence after ``Cost`` in a docstring."""
+    text = " ".join((inspect.getdoc(entry) or "").split())
+    found = re.search(r"\bCost(?: [^:.]*)?: (.+?)[.;](?: |$)", text)
+    return found[1] if found else "see its page"

@@ -1,0 +1,69 @@
+"""``itscale rewards|methods|models|solvers``."""
+
+from __future__ import annotations
+
+import pytest
+
+from itscale.cli import extras
+from itscale.methods import METHODS
+from itscale.rewards import BUILT_IN
+from itscale.runs import MODELS
+from itscale.scoring import known_names
+from itscale.solvers import ALIASES, SOLVERS
+
+TABLES = {"rewards": known_names(), "methods": METHODS, "models": MODELS, "solvers": [*SOLVERS, *ALIASES]}
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_table_has_every_name_and_no_colour(itscale_command, command):
+    done = itscale_command(command)
+    assert done.code == 0
+    words = done.stdout.replace(",", " ").split()
+    assert set(TABLES[command]) <= set(words)
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_page_shows_documentation_and_options(itscale_command, command):
+    name = {"rewards": "symmetry", "methods": "SVDD", "models": "gaussian_mixture", "solvers": "ancestral"}[
+        command
+    ]
+    option = {"rewards": "axis", "methods": "children", "models": "means", "solvers": "eta_ddim"}[command]
+    done = itscale_command(command, name)
+    assert done.code == 0
+    assert option in done.stdout
+    assert "default" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "typo", "meant"),
+    [
+        ("rewards", "simmetry", "symmetry"),
+        ("methods", "svd", "svdd"),
+        ("models", "digts", "digits"),
+        ("solvers", "huen", "heun"),
+    ],
+)
+def test_unknown_name_is_usage_error_with_close_match(itscale_command, command, typo, meant):
+    done = itscale_command(command, typo)
+    assert done.code == 2
+    assert done.stdout == ""
+    assert f"'{meant}'" in done.stderr
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_alias_of_a_solver_has_the_page_of_the_solver(itscale_command):
+    assert itscale_command("solvers", "em").stdout == itscale_command("solvers", "euler-maruyama").stdout
+
+
+def test_every_method_states_its_cost(itscale_command):
+    assert "see its page" not in itscale_command("methods").stdout
+
+
+def test_absent_extra_of_a_reward_shows_the_pip_line(itscale_command, monkeypatch):
+    entry = BUILT_IN["symmetry"]
+    monkeypatch.setitem(BUILT_IN, "symmetry", entry._replace(facts={**entry.facts, "extra": "molecules"}))
+    monkeypatch.setattr(extras, "is_present", lambda module: module != "rdkit")
+    for words in (["rewards"], ["rewards", "symmetry"]):
+        assert "pip install 'itscale[molecules]'" in itscale_command(*words).stdout
