@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from itscale import interpolants
+from itscale.models.analytic import GaussianMixture
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import Evaluation
 
@@ -23,7 +24,7 @@ DENOISING = "minus the model's denoising error on the sample"
 
 def density_kind(model: Any) -> str | None:
     """Return what ``density`` measures for a model, None where it measures nothing."""
-    if hasattr(model, "log_prob"):
+    if isinstance(model, GaussianMixture):
         return LOG_PROB
     if hasattr(model, "interpolant") and math.prod(model.event_shape) <= LARGEST_STATE:
         return DENOISING
@@ -39,10 +40,10 @@ def density_rows(model: Any, samples: int) -> int:
 def density(model: Any, states: Tensor, conditions: Sequence[Any]) -> Float64[Tensor, " rows"] | None:
     """Return a figure per state that is larger for more typical ones, or None.
 
-    The exact log-density where the model has one. Else minus the mean square error of the model's noise
-    prediction, over eight noise levels with the same noise for every sample: the loss it was trained on,
-    which bounds the log-density up to weighting and a constant. Compare it between samples of one model
-    only, and mind that simpler pictures are denoised better.
+    The exact log-density of a mixture. Else, since a network's own density costs hundreds of passes, minus
+    the mean square error of the model's noise prediction over eight noise levels, with the same noise for
+    every sample: the loss it was trained on, which bounds the log-density up to weighting and a constant.
+    Compare it between samples of one model only, and mind that simpler pictures are denoised better.
 
     Reference:
         Ho, Jain and Abbeel (2020), "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, eq. (14).

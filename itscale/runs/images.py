@@ -15,7 +15,7 @@ from itscale.runs.measure import Measured
 
 
 def save_answers(folder: Path, cell: Cell, result: Result, measured: Measured) -> dict[int, str]:
-    """Write the answer of every group as PNG; return its path in the run's folder by position of the group."""
+    """Write the answer of every group as PNG; return paths in the run's folder by position of the group."""
     if result.modality != "image" or result.samples.shape[2] not in (1, 3):
         return {}
     from PIL.PngImagePlugin import PngInfo

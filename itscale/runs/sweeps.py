@@ -11,8 +11,8 @@ from itscale.runs.cells import blocks
 def fix_swept(values: dict[str, Any], tree: dict[str, Any], key: str | None = None) -> dict[str, Any]:
     """Return the values with the sweep adapted to what a later layer sets.
 
-    What is set at a swept path, or above it, ends the sweep over it. What is set below one (``method.children``
-    where ``method`` is swept) is set in each of its values.
+    What is set at a swept path, or above it, ends the sweep over it. What is set below one
+    (``method.children`` where ``method`` is swept) is set in each of its values.
 
     Args:
         values: the layers so far.
