@@ -36,6 +36,7 @@ def test_package_list_equals_the_folders():
     expected = {".".join(folder.parts) for folder in folders("itscale")}
     expected |= {".".join(("itscale", "_bundled", *f.parts)) for top in BUNDLED for f in folders(top)}
     listed = set(SETTINGS["packages"])
+    assert sorted(listed) == sorted(SETTINGS["packages"]), "one of them is listed twice"
     assert expected - listed == set(), "add these to tool.setuptools.packages"
     assert listed - expected == set(), "remove these from tool.setuptools.packages"
 
