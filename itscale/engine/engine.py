@@ -145,14 +145,16 @@ class Engine:
             cached_rewards=int(shape.numel() - calls.sum()),
             invalid_rewards=int((~valid).sum()),
         )
+        self._count_dead(p, finite)
         if not valid.any():
             reason = scored.reasons[0] if scored.reasons else "NaN or +inf"
             raise RewardError(f"the reward has no valid score for any of {valid.numel()} samples: {reason}")
+        valid = valid & finite  # whatever a reward makes of a broken state, it is no score
         kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
         reward = torch.where(valid, reward, p.reward)
         value = torch.where(valid, self._value(reward), self._value(kept))
+        value = torch.where(finite, value, -torch.inf)
         p = replace(p, rows=rows, reward=reward, value=value, scored=p.level, valid=valid)
-        p = self._bury(p, finite)
         if final:
             return self._final_score(p)
         self._warn_if_constant(reward)
@@ -260,10 +262,10 @@ class Engine:
         reward = torch.where(p.valid, p.reward, -torch.inf)
         return replace(p, reward=reward, value=torch.where(p.valid, p.value, -torch.inf))
 
-    def _bury(self, p: Particles, finite: Tensor) -> Particles:
+    def _count_dead(self, p: Particles, finite: Tensor) -> None:
         dead = int((~finite).sum())
         if not dead:
-            return p
+            return
         self.ledger.charge(dead_states=dead)
         if dead > MAX_DEAD * finite.numel():
             where = (~finite).nonzero().tolist()[:5]
@@ -271,7 +273,6 @@ class Engine:
                 f"{dead} of {finite.numel()} states are NaN or infinite at level {_one_level(p.level)} "
                 f"(first (group, particle): {where}); use more steps, a smaller diffusion coefficient or tilt"
             )
-        return replace(p, value=torch.where(finite, p.value, -torch.inf))
 
     def _warn_if_constant(self, reward: Tensor) -> None:
         is_constant = reward.numel() > 1 and bool((reward == reward.flatten()[0]).all())
