@@ -26,7 +26,9 @@ class Unguided:
         check_count("particles", self.particles)
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        return independent.plan_trajectories(self.particles, 8, cost, budget, scored=False)
+        # Scores are optional here, so they are planned for only where they are limited.
+        scored = budget is not None and budget.reward_calls is not None
+        return independent.plan_trajectories(self.particles, 8, cost, budget, scored=scored)
 
     def init(self, engine: Engine, plan: Plan) -> State:
         return independent.start(engine, plan)
