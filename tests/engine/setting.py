@@ -1,0 +1,132 @@
+"""Small networks that count their rows, rewards that count their samples, and an engine to hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from itscale import models
+from itscale.budget import Budget, Ledger
+from itscale.engine import Engine, Worker
+from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
+from itscale.noise import Noise
+from itscale.pools import Local
+from itscale.sampling import prepare
+from itscale.scoring import as_reward
+
+METHODS: dict[str, Any] = {
+    "unguided": Unguided(particles=6),
+    "best-of-n": BestOfN(particles=6),
+    "importance": ImportanceSampling(particles=6),
+    "smc": SMC(particles=6, ess_threshold=1.0),
+    "smc, sparse": SMC(particles=6, score_every=3, potential="max"),
+    "smc, window": SMC(particles=6, score_window=(2, 3), potential="sum"),
+    "nested": NestedSMC(particles=3, children=4),
+    "nested, sparse": NestedSMC(particles=3, children=3, score_every=2),
+    "svdd": SVDD(particles=3, children=4),
+    "svdd, argmax": SVDD(particles=2, children=3, selection="argmax", score_window=(1, 4)),
+}
+
+
+class Network(nn.Module):
+    """A tiny conditional network in two layouts; counts the rows that pass through it."""
+
+    def __init__(self, event: tuple[int, ...] = (3,)) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.rows = 0
+        self.is_image = len(event) == 3
+        layers: list[nn.Module]
+        if self.is_image:
+            layers = [
+                nn.Conv2d(event[0] + 2, 8, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(8, event[0], 3, padding=1),
+            ]
+        else:
+            layers = [nn.Linear(event[0] + 2, 16), nn.SiLU(), nn.Linear(16, event[0])]
+        self.body = nn.Sequential(*layers)
+        for parameter in self.parameters():
+            parameter.data = 0.5 * torch.randn(parameter.shape, generator=generator)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        self.rows += len(x)
+        facts = torch.stack([t, condition.to(t)], dim=1)
+        if self.is_image:
+            facts = facts[..., None, None].expand(-1, -1, *x.shape[2:])
+        return self.body(torch.cat([x, facts], dim=1)) - x
+
+
+def wrapped(network: Network, event: tuple[int, ...] = (3,)):
+    return models.wrap(
+        network,
+        predicts="velocity",
+        interpolant="linear",
+        event_shape=event,
+        conditional=True,
+        null_condition=-1.0,
+        decode=lambda x: x,
+        modality="latent",
+    )
+
+
+class CountingReward:
+    """Sum of coordinates; counts the samples it was asked to score."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+        self.samples = 0
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        self.samples += len(latents)
+        return self.scale * latents.flatten(1).sum(1)
+
+
+def total(latents: Tensor) -> Tensor:
+    return latents.flatten(1).sum(1)
+
+
+def make_engine(
+    model: Any,
+    reward: Any = total,
+    *,
+    steps: int = 5,
+    groups: int = 2,
+    tilt: float = 1.0,
+    budget: Budget | None = None,
+    pool: Local | None = None,
+    conditions: list[Any] | None = None,
+    **settings: Any,
+) -> Engine:
+    """An engine as ``sample`` builds it, for a method of one's own."""
+    settings.setdefault("method", METHODS["smc"])
+    setup = prepare(model, reward=reward, steps=steps, budget=budget, **settings)
+    noise = Noise(0)
+
+    def factory(**where: Any) -> Worker:
+        return Worker(
+            setup.process,
+            setup.kernel,
+            setup.times,
+            noise,
+            None if reward is None else as_reward(reward),
+            None,
+            conditions or [None] * groups,
+            getattr(model, "dtype", torch.float32),
+            **where,
+        )
+
+    return Engine(
+        (pool or Local()).open(factory),
+        kernel=setup.kernel,
+        times=setup.times,
+        group_ids=torch.arange(groups),
+        noise=noise,
+        ledger=Ledger(groups, budget),
+        event_shape=tuple(model.event_shape),
+        rows_per_look=setup.model.rows_per_look,
+        tilt=tilt,
+        has_reward=reward is not None,
+    )

@@ -1,0 +1,234 @@
+"""Weights along ancestries, the one gather, and verbs that must not disturb each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+import itscale
+from itscale.engine import Engine, Particles, Rows
+from itscale.methods import SMC, NestedSMC
+from itscale.particles import Always
+from tests.engine.setting import Network, make_engine, total, wrapped
+from tests.oracles import DIRECTION, mixture_2d
+
+TILT = 1.7
+SETTINGS = [
+    {},
+    {"ess_threshold": 1.0},
+    {"ess_threshold": 0.0},
+    {"score_every": 4},
+    {"score_window": (2, 6)},
+    {"score_window": (1, 7), "score_every": 3, "ess_threshold": 1.0},
+]
+
+
+def linear(x):
+    return x @ torch.tensor(DIRECTION, dtype=x.dtype)
+
+
+def spied(monkeypatch) -> list[torch.Tensor]:
+    """Collect what every call of ``weight`` added, in the slots of that moment."""
+    increments: list[torch.Tensor] = []
+    weight = Engine.weight
+
+    def watched(self, p, potential=None):
+        after = weight(self, p, potential)
+        increments.append(after.log_weights - p.log_weights)
+        return after
+
+    monkeypatch.setattr(Engine, "weight", watched)
+    return increments
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("potential", ["difference", "max", "sum"])
+def test_increments_along_every_ancestry_add_up_to_the_tilted_reward(potential, setting, monkeypatch):
+    increments = spied(monkeypatch)
+    result = itscale.sample(
+        mixture_2d(),
+        reward=linear,
+        method=SMC(particles=12, potential=potential, **setting),
+        steps=10,
+        tilt=TILT,
+        groups=3,
+    )
+    lineage = result.lineage()  # row k: the slot from which move k started; row 0 is the first draw as well
+    if len(increments) == len(lineage) - 1:  # nothing was scored at level 0
+        increments.insert(0, torch.zeros(3, 12, dtype=torch.float64))
+    assert len(increments) == len(lineage) == 11
+    along = sum(i.gather(1, slots) for i, slots in zip(increments, lineage, strict=True))
+    torch.testing.assert_close(along, TILT * result.rewards, rtol=0, atol=1e-9)
+    if setting.get("ess_threshold") == 1.0:
+        assert (lineage[0] != torch.arange(12)).any()  # or the sums above say little
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("potential", ["difference", "max", "sum"])
+def test_potentials_of_nested_particles_add_up_to_the_tilted_reward(potential, setting):
+    last = []
+    itscale.sample(
+        mixture_2d(),
+        reward=linear,
+        method=NestedSMC(particles=4, children=3, potential=potential, **setting),
+        steps=10,
+        tilt=TILT,
+        groups=3,
+        on_step=lambda s: last.append(s.particles),
+    )
+    p = last[-1]
+    torch.testing.assert_close(p.carry["log_potential"], TILT * p.reward, rtol=0, atol=1e-9)
+
+
+def test_unresampled_weights_are_the_tilted_rewards():
+    result = itscale.sample(
+        mixture_2d(), reward=linear, method=SMC(particles=8, ess_threshold=0), steps=10, tilt=TILT
+    )
+    torch.testing.assert_close(result.log_weights, TILT * result.rewards, rtol=0, atol=1e-9)
+    assert float(result.log_evidence) == pytest.approx(
+        float(torch.logsumexp(TILT * result.rewards, 1) - math.log(8)), abs=1e-9
+    )
+
+
+def labelled(groups: int = 2, n: int = 5) -> Particles:
+    """Particles whose every field says which particle it belongs to."""
+    slot = torch.arange(groups * n).reshape(groups, n)
+    row = slot.flatten().float()[:, None]
+    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), row + 400)
+    p = Particles.first(rows, groups, n)
+    values = {
+        f.name: slot.to(getattr(p, f.name).dtype) + 1000 * i
+        for i, f in enumerate(fields(p))
+        if isinstance(getattr(p, f.name), torch.Tensor) and getattr(p, f.name).shape == (groups, n)
+    }
+    return replace(p, **values, carry={"one": slot + 0.5, "deep": slot[..., None] + torch.arange(3)})
+
+
+def check_take_gathers_everything(p: Particles) -> None:
+    index = torch.tensor([[4, 4, 0], [1, 3, 3]])
+    taken = p.take(index)
+    checked = 0
+    for f in fields(p):
+        before, after = getattr(p, f.name), getattr(taken, f.name)
+        if isinstance(before, torch.Tensor) and before.ndim == 2:
+            assert torch.equal(after, before.gather(1, index)), f.name
+            checked += 1
+    assert checked >= 8  # what a particle has on the driver
+    for name, before in p.carry.items():
+        for g in range(2):
+            assert torch.equal(taken.carry[name][g], before[g, index[g]]), name
+    flat = (index + p.n * torch.arange(2)[:, None]).flatten()
+    for f in fields(Rows):
+        before, after = getattr(p.rows, f.name), getattr(taken.rows, f.name)
+        pairs = zip(before, after, strict=True) if isinstance(before, tuple) else [(before, after)]
+        for a, b in pairs:
+            assert torch.equal(b, a[flat]), f.name
+
+
+def test_take_gathers_every_field():
+    check_take_gathers_everything(labelled())
+
+
+@pytest.mark.parametrize("forgotten", ["value", "eve", "log_ratio", "carry", "rows.history", "rows.raw"])
+def test_the_check_notices_a_field_that_is_left_behind(forgotten, monkeypatch):
+    take = Particles.take
+
+    def forgetful(self, index):
+        done = take(self, index)
+        if forgotten == "carry":
+            return replace(done, carry={**done.carry, "one": self.carry["one"][:, :3]})
+        if forgotten == "rows.history":
+            return replace(done, rows=done.rows.with_(history=tuple(h[:6] for h in self.rows.history)))
+        if forgotten == "rows.raw":
+            return replace(done, rows=done.rows.with_(raw=self.rows.raw[:6]))
+        return replace(done, **{forgotten: getattr(self, forgotten)[:, :3]})
+
+    monkeypatch.setattr(Particles, "take", forgetful)
+    with pytest.raises(AssertionError):
+        check_take_gathers_everything(labelled())
+
+
+def test_joined_rows_keep_what_all_parts_have():
+    p = labelled()
+    half = p.rows.take(torch.arange(5))
+    joined = Rows.join([half, p.rows.take(torch.arange(5, 10))])
+    assert torch.equal(joined.x, p.rows.x)
+    assert torch.equal(joined.history[1], p.rows.history[1])
+    mixed = Rows.join([half, half.with_(raw=None, history=half.history[:1])])
+    assert mixed.raw is None
+    assert len(mixed.history) == 1
+
+
+def test_a_row_is_looked_at_once_and_a_level_scored_once():
+    engine = make_engine(wrapped(Network()))
+    p = engine.look(engine.start(4))
+    assert engine.look(p).rows is p.rows
+    scored = engine.score(p)
+    assert engine.score(scored) is scored
+    # copies keep their look and their score
+    copies = engine.resample(engine.weight(scored, itscale.potentials.Difference()), Always())
+    assert engine.score(engine.look(copies)) is not None
+    spent = engine.ledger.spent()
+    assert spent.nfe == [4, 4]
+    assert spent.reward_calls == [4, 4]
+
+
+def test_children_lie_beside_each_other_and_child_zero_is_the_only_child():
+    engine = make_engine(wrapped(Network()))
+    p = engine.look(engine.start(3))
+    many, one = engine.propose(p, children=4), engine.propose(p)
+    grid = many.rows.x.reshape(2, 3, 4, 3)
+    assert torch.equal(grid[:, :, 0], one.rows.x.reshape(2, 3, 3))
+    assert (grid[:, :, 0] != grid[:, :, 1]).all()
+    assert many.origin.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]] * 2
+
+
+def test_a_shifted_proposal_is_paid_for_in_the_weight():
+    """E[f exp(log p/q)] under the shifted move is E[f] under the plain one, whatever the shift."""
+    engine = make_engine(mixture_2d(), linear, groups=1, steps=5)
+    p = engine.look(engine.propose(engine.look(engine.start(20_000))))
+    plain = engine.propose(p).rows.x
+    moved = engine.propose(p, shift=lambda at, level: 0.3 * torch.tanh(at.x) + 0.2)
+    weights = moved.log_ratio.exp().flatten()
+    # the weight has mean 1 and deviation below 1: 4.89 standard errors
+    assert abs(float(weights.mean()) - 1) <= 4.89 * float(weights.std()) / 20_000**0.5
+    for f in (lambda x: x[:, 0], lambda x: x[:, 1] ** 2):
+        a, b = f(plain), weights * f(moved.rows.x)
+        error = ((a.var() + b.var()) / 20_000).sqrt()
+        assert abs(float(a.mean() - b.mean())) <= 4.89 * float(error)
+        assert abs(float(a.mean() - f(moved.rows.x).mean())) > 10 * float(error)  # the shift is felt
+    assert torch.equal(engine.weight(moved).log_weights, moved.log_ratio)
+
+
+def test_a_jump_puts_the_denoised_samples_in_place_of_the_states():
+    model = mixture_2d()
+    engine = make_engine(model, linear, steps=6)
+    p = engine.look(engine.propose(engine.look(engine.start(5))))
+    denoised = model.denoised(p.rows.x, float(engine.times[1]))
+    ended = engine.jump(p)
+    torch.testing.assert_close(ended.rows.x, denoised, rtol=1e-12, atol=1e-12)
+    assert (ended.level == 6).all()
+    assert engine.jump(ended) is ended
+    final = engine.score(ended)
+    torch.testing.assert_close(final.reward, linear(denoised).reshape(2, 5), rtol=1e-6, atol=1e-6)
+
+
+def test_a_jump_from_a_scored_level_needs_no_new_score():
+    engine = make_engine(wrapped(Network()), total)
+    p = engine.score(engine.look(engine.start(5)))
+    ended = engine.score(engine.jump(p))
+    assert torch.equal(ended.reward, p.reward)
+    assert engine.ledger.spent().reward_calls == [5, 5]
+
+
+def test_what_can_be_afforded_is_the_least_of_all_limits():
+    budget = itscale.Budget(nfe=50, model_rows=80, reward_calls=40)
+    engine = make_engine(wrapped(Network()), budget=budget, guidance=2.0, method=SMC(particles=2))
+    engine.look(engine.start(4))  # 4 NFE, 8 rows
+    assert engine.afford(nfe=1) == 36  # rows: 72 left at 2 each
+    assert engine.afford(reward_calls=1) == 40
+    assert engine.afford(nfe=3, reward_calls=1) == 12
+    assert make_engine(wrapped(Network())).afford(nfe=1) > 10**9
