@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,8 +98,6 @@ def _report(summary: RunSummary) -> Path | None:
 
 
 def _print_summary(summary: RunSummary, page: Path | None) -> None:
-    import sys
-
     from itscale import runs
 
     if summary.rows:

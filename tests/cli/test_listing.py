@@ -57,6 +57,13 @@ def test_alias_of_a_solver_has_the_page_of_the_solver(itscale_command):
     assert itscale_command("solvers", "em").stdout == itscale_command("solvers", "euler-maruyama").stdout
 
 
+def test_page_of_a_bundled_model_is_its_card(itscale_command, monkeypatch, tmp_path):
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "digits.md").write_text("# The card of digits")
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    assert "# The card of digits" in itscale_command("models", "digits").stdout
+
+
 def test_every_method_states_its_cost(itscale_command):
     assert "see its page" not in itscale_command("methods").stdout
 
