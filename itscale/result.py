@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -128,11 +128,16 @@ class Result:
         u = torch.rand(self.groups, 1, dtype=torch.float64, generator=generator)
         return self._gather(core.resample(self.log_weights, u, "systematic", m=k).ancestors)
 
-    def expect(self, f: Callable[[Tensor], Any] | Tensor) -> Estimate:
+    def expect(
+        self, f: Callable[[Tensor], Any] | Tensor, weighting: Literal["equal", "evidence"] = "equal"
+    ) -> Estimate:
         """Estimate E[f(x)] under the weighted law, with a standard error over groups.
 
         Args:
             f: function of samples (m, ...) to (m,), or its values (g, n).
+            weighting: how groups are averaged. ``"equal"`` suits groups of different conditions, and keeps
+                the 1/n bias of each. ``"evidence"`` counts a group by its estimated normalising constant:
+                for groups of one target, the bias falls as 1 / (g n).
         """
         if isinstance(f, Tensor):
             values = f.to(torch.float64)
@@ -149,8 +154,21 @@ class Result:
         used = per_group[alive]
         if not len(used):
             return Estimate(math.nan, math.nan, per_group)
-        error = float(used.std() / math.sqrt(len(used))) if len(used) > 1 else math.nan
-        return Estimate(float(used.mean()), error, per_group)
+        share = self._share(weighting)[alive]
+        mean = float(share @ used)
+        # The delta method for a ratio of means; for equal shares it is the usual standard error.
+        square = float((share * (used - mean)).square().sum()) * len(used) / max(len(used) - 1, 1)
+        return Estimate(mean, math.sqrt(square) if len(used) > 1 else math.nan, per_group)
+
+    def _share(self, weighting: str) -> Float64[Tensor, " g"]:
+        alive = ~core.is_dead(self.log_weights)
+        if weighting == "equal":
+            return alive.double() / alive.sum()
+        if weighting != "evidence":
+            raise ConfigError(f"weighting must be 'equal' or 'evidence', got {weighting!r}")
+        if self.claim["evidence"] is None:
+            raise ConfigError("weighting='evidence' needs a method with an evidence; this run has none")
+        return torch.softmax(torch.where(alive, self.log_evidence, -math.inf), dim=0)
 
     def retilt(self, tilt: float) -> Result:
         """Reweight the same samples for another tilt; look at the effective sample size afterwards."""
