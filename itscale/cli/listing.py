@@ -54,8 +54,8 @@ def methods(name: Name = None) -> None:
     rows = [
         (
             key,
-            str(entry.claim),
-            entry.claim.evidence or "none",
+            str(entry().claim),
+            entry().claim.evidence or "none",
             bool(getattr(entry.needs, "gradient", False)),
             _cost(entry),
             _first_line(entry),

@@ -78,7 +78,9 @@ class Method(Protocol):
     """A particle method. State goes in and comes out; nothing is kept on the method."""
 
     needs: ClassVar[Needs]
-    claim: ClassVar[Claim]
+
+    @property
+    def claim(self) -> Claim: ...
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         """Size the run, or raise BudgetError naming the minimum and the setting to change."""

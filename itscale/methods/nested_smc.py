@@ -49,7 +49,6 @@ class NestedSMC:
     selection: Literal["soft", "argmax"] = "soft"
     correct: bool = True
     needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
@@ -70,6 +69,13 @@ class NestedSMC:
                 raise ConfigError(
                     f"score_window must be (first, last) levels with first <= last, got {self.score_window}"
                 )
+
+    @property
+    def claim(self) -> Claim:
+        """The tilted law, unless weights are dropped or resampling is biased."""
+        if not self.correct or get_scheme(self.scheme).biased:
+            return Claim(None)
+        return Claim("tilted", "unbiased")
 
     def is_scored(self, level: int, steps: int) -> bool:
         """Whether the denoised samples of this level are scored; the last level always is."""
