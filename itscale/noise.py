@@ -10,6 +10,7 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -24,8 +25,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-_CHUNK = 1 << 13  # blocks per pass: the working set stays in the second-level cache
-_DRAWS = 1 << 24  # a draw shares its counter word with the purpose
+_PIECE = 1 << 13  # blocks per pass: the working set stays in the second-level cache
 
 
 class Purpose(IntEnum):
@@ -105,7 +105,7 @@ class Address:
         move: the group's own move counter, (rows,) int64.
         slot: position of the particle in its group, (rows,) int64. Positional: never taken along with
             ancestors, so two children of one parent get different numbers.
-        draw: children and redraws, (rows,) int64; draw 0 is the only one where there is one child.
+        draw: children and redraws, (rows,) int64, below 2**24; 0 is the only one where there is one child.
     """
 
     group: Int64[Tensor, " rows"]
@@ -134,19 +134,20 @@ class Noise:
 
     def words(self, purpose: int, at: Address, blocks: int) -> Int64[Tensor, "rows words"]:
         """Return ``4 * blocks`` random 32-bit words per row, on the device of the address."""
+        return torch.cat([words for _, words in self._pieces(purpose, at, blocks)])
+
+    def _pieces(self, purpose: int, at: Address, blocks: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows and their words, a cache-sized piece at a time."""
         if not 0 <= purpose < 256:
             raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
-        k0, k1 = self._key(at.group)
-        block = torch.arange(blocks, dtype=torch.int64, device=at.group.device)
-        tail = at.draw * 256 + purpose
-        out = torch.empty(len(at), 4, blocks, dtype=torch.int64, device=at.group.device)
-        rows_per_chunk = max(1, _CHUNK // max(blocks, 1))
-        for start in range(0, len(at), rows_per_chunk):
-            rows = slice(start, start + rows_per_chunk)
-            slot, move, last, first, second = (f[rows, None] for f in (at.slot, at.move, tail, k0, k1))
-            for i, word in enumerate(philox((block[None], slot, move, last), (first, second))):
-                out[rows, i] = word
-        return out.reshape(len(at), 4 * blocks)
+        block = torch.arange(blocks, dtype=torch.int64, device=at.group.device)[None]
+        fields = (at.slot, at.move, at.draw * 256 + purpose, *self._key(at.group))
+        rows_per_piece = max(1, _PIECE // max(blocks, 1))
+        for start in range(0, len(at), rows_per_piece):
+            rows = slice(start, min(start + rows_per_piece, len(at)))
+            slot, move, tail, first, second = (f[rows, None] for f in fields)
+            words = philox((block, slot, move, tail), (first, second))
+            yield rows, torch.cat(words, dim=1)
 
     def uniform(self, purpose: int, at: Address, count: int) -> Float64[Tensor, "rows count"]:
         """Draw ``count`` float64 uniforms in [0, 1) per row, 53 bits each."""
@@ -164,10 +165,7 @@ class Noise:
         size = math.prod(event)
         blocks = (size + 3) // 4
         out = torch.empty(len(at), size, dtype=dtype, device=at.group.device)
-        rows_per_chunk = max(1, _CHUNK // max(blocks, 1))
-        for start in range(0, len(at), rows_per_chunk):
-            rows = slice(start, start + rows_per_chunk)
-            words = self.words(purpose, at[rows], blocks)
+        for rows, words in self._pieces(purpose, at, blocks):
             radius, angle = words.double().add_(0.5).mul_(2.0**-32).chunk(2, dim=1)
             radius = radius.log().mul_(-2.0).sqrt_()
             angle = angle.mul_(2.0 * math.pi)
@@ -185,9 +183,3 @@ class Noise:
             (zero + (seed & _MASK), zero + (seed >> 32)),
         )
         return words[0], words[1]
-
-
-def check_draws(draws: int) -> None:
-    """Raise where more children or redraws are asked for than an address can name."""
-    if draws > _DRAWS:
-        raise ConfigError(f"children must be at most {_DRAWS}, got {draws}")

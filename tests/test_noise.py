@@ -11,7 +11,7 @@ from scipy import stats
 
 from itscale import noise
 from itscale.errors import ConfigError
-from itscale.noise import Address, Noise, Purpose, check_draws, philox
+from itscale.noise import Address, Noise, Purpose, philox
 
 # Random123 distribution, kat_vectors: counter, key, words.
 KNOWN = [
@@ -76,7 +76,7 @@ def test_numbers_depend_neither_on_batch_nor_order_nor_chunks(event, dtype, monk
     assert torch.equal(source.normal(Purpose.MOVE, at[order], event, dtype), together[order])
     assert torch.equal(source.normal(Purpose.MOVE, at[slice(13, 14)], event, dtype), together[13:14])
     uniform = source.uniform(Purpose.RESAMPLE, at, 5)
-    monkeypatch.setattr(noise, "_CHUNK", 11)
+    monkeypatch.setattr(noise, "_PIECE", 11)
     assert torch.equal(source.normal(Purpose.MOVE, at, event, dtype), together)
     assert torch.equal(source.uniform(Purpose.RESAMPLE, at, 5), uniform)
 
@@ -116,8 +116,6 @@ def test_purposes_are_distinct_and_fit_their_counter_word():
     assert max(values) < 256
     with pytest.raises(ConfigError, match="purpose"):
         Noise(0).words(256, place(1), 1)
-    with pytest.raises(ConfigError, match="children"):
-        check_draws(2**24 + 1)
 
 
 def test_normals_have_normal_moments_and_law():

@@ -70,6 +70,7 @@ class Engine:
         self.initial = initial
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.warnings: list[str] = []
+        self._last_place: tuple[tuple[int, int, int], Place] | None = None
         self._constant_scores = 0
         self._has_resampled = False
 
@@ -310,10 +311,17 @@ class Engine:
 
     def _place(self, p: Particles, children: int = 1) -> Place:
         g, n = p.level.shape
-        local = torch.arange(g).repeat_interleave(n * children)
-        slot = torch.arange(n).repeat_interleave(children).repeat(g)
-        draw = torch.arange(children).repeat(g * n)
-        return Place(Address(self.group_ids[local], p.move[local], slot, draw), local)
+        if self._last_place is None or self._last_place[0] != (g, n, children):
+            local = torch.arange(g).repeat_interleave(n * children)
+            slot = torch.arange(n).repeat_interleave(children).repeat(g)
+            draw = torch.arange(children).repeat(g * n)
+            self._last_place = (
+                (g, n, children),
+                Place(Address(self.group_ids[local], local, slot, draw), local),
+            )
+        fixed = self._last_place[1]
+        move = p.move.repeat_interleave(n * children)
+        return Place(replace(fixed.address, move=move), fixed.group)
 
     def _uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
         zero = torch.zeros(p.groups, dtype=torch.int64)

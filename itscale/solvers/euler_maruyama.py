@@ -43,7 +43,7 @@ class EulerMaruyama:
             return Row(
                 1 + h * on_noise / sigma,
                 (h * (float(path.d_alpha(t)) - alpha * on_noise / sigma),),
-                math.sqrt(schedule.variance[level]),
+                math.sqrt(schedule.variance(level)),
             )
 
         return LinearUpdate.build(Schedule.of(process, times), row)

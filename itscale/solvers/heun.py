@@ -47,7 +47,7 @@ class HeunKernel:
         drift = self.process.drift(at)
         predicted = torch.add(at.x, drift, alpha=h)
         if z is not None:
-            predicted.add_(z, alpha=math.sqrt(self.schedule.variance[level]))
+            predicted.add_(z, alpha=math.sqrt(self.schedule.variance(level)))
         correction = self.process.drift(look(predicted, level + 1)) - drift
         return Move(predicted.add_(correction, alpha=h / 2), z)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itscale.process import ContinuousProcess
 
-_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,6 @@ class Schedule:
         t, alpha, sigma: at the T + 1 grid points.
         g: diffusion coefficient at the first T points (inf is possible at the noise end).
         exponent: per interval, how much of the noise is forgotten: ``exp(-exponent)`` of it is kept.
-        variance: per interval, the integral of g^2.
     """
 
     t: list[float]
@@ -30,7 +29,7 @@ class Schedule:
     sigma: list[float]
     g: list[float]
     exponent: list[float]
-    variance: list[float]
+    process: ContinuousProcess
 
     @classmethod
     def of(cls, process: ContinuousProcess, times: Tensor) -> Schedule:
@@ -43,8 +42,15 @@ class Schedule:
             sigma=[float(path.sigma(v)) for v in t],
             g=[process.g(v) for v in t[:-1]],
             exponent=[coefficient.exponent(a, b, path) for a, b in intervals],
-            variance=[_integral_of_square(process, a, b) for a, b in intervals],
+            process=process,
         )
+
+    def variance(self, level: int) -> float:
+        """The integral of g^2 over the interval: the variance of the noise that plain steps add."""
+        if math.isinf(self.g[level]):
+            return math.inf
+        start, half = self.t[level], (self.t[level + 1] - self.t[level]) / 2
+        return float(half * np.dot(_WEIGHTS, [self.process.g(start + half * (1 + v)) ** 2 for v in _NODES]))
 
     @property
     def steps(self) -> int:
@@ -70,10 +76,3 @@ class Schedule:
     def noise_std(self, level: int) -> float:
         """The standard deviation that the exponential solution adds."""
         return self.sigma[level + 1] * math.sqrt(-math.expm1(-2 * self.exponent[level]))
-
-
-def _integral_of_square(process: ContinuousProcess, t0: float, t1: float) -> float:
-    if math.isinf(process.g(t0)):
-        return math.inf
-    half = (t1 - t0) / 2
-    return float(half * np.dot(_NODE_WEIGHTS, [process.g(v) ** 2 for v in t0 + half * (_NODES + 1)]))
