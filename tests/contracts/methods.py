@@ -1,0 +1,156 @@
+"""What every method must satisfy. A new method joins by adding an instance to ``METHOD_CASES``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import itscale
+import itscale.sampling
+from itscale.budget import Budget
+from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
+from itscale.result import Result
+from tests.solvers.drive import affine_law, gaussian
+
+METHOD_CASES: list[Any] = [
+    Unguided(particles=32),
+    BestOfN(particles=32),
+    ImportanceSampling(particles=32),
+    SMC(particles=32),
+    SMC(particles=32, potential="max", score_every=3),
+    SMC(particles=32, potential="sum", score_window=(6, 7)),
+    SMC(particles=32, scheme="ssp", ess_threshold=1.0),
+    NestedSMC(particles=8, children=4),
+    SVDD(particles=8, children=4),
+    SVDD(particles=8, children=4, selection="argmax"),
+]
+STEPS, TILT, GROUPS = 8, 1.5, 400
+MEAN, STD = 0.3, 0.8
+Z = 4.89  # two-sided level 1e-6
+TENSORS = ("samples", "states", "rewards", "log_weights", "log_evidence", "ess", "ancestors", "times")
+
+
+def reward(vectors):
+    return vectors[:, 0]
+
+
+def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
+    """Tilt N(0.3, 0.8^2) by exp(1.5 x), with a solver whose law is known to rounding."""
+    return itscale.sample(
+        gaussian(MEAN, STD),
+        reward=reward,
+        method=method,
+        steps=STEPS,
+        tilt=TILT,
+        groups=groups,
+        seed=21,
+        process=itscale.SDE(),
+        solver="ancestral",
+        **settings,
+    )
+
+
+def base_law() -> tuple[float, float]:
+    """Mean and variance of the discretised sampler, exactly."""
+    setup = itscale.sampling.prepare(
+        gaussian(MEAN, STD), process=itscale.SDE(), solver="ancestral", steps=STEPS
+    )
+    law = affine_law(setup.process, "ancestral", setup.times, 1.0)
+    return law.mean, law.variance
+
+
+def tilted_truth() -> tuple[float, float]:
+    """Mean under p exp(tilt x), and log Z, of the discretised sampler: exact, with no bias from few steps."""
+    mean, variance = base_law()
+    return mean + TILT * variance, TILT * mean + TILT**2 * variance / 2
+
+
+def check_claim(method: Any) -> None:
+    """The weighted law is the one that the method claims, as far as its evidence makes that testable.
+
+    ``Z-hat`` times a weighted mean is unbiased for ``Z`` times the mean under the target, for any number of
+    particles; so is ``Z-hat`` itself. Both are judged by standard errors over groups.
+    """
+    result = run(method)
+    mean, _ = base_law()
+    target, log_z = tilted_truth()
+    per_group = result.expect(result.rewards).per_group
+    if method.claim.target == "base":
+        error = float(per_group.std()) / GROUPS**0.5
+        assert abs(float(per_group.mean()) - mean) <= Z * error
+        return
+    if method.claim.evidence is None:
+        assert result.log_evidence.isnan().all()
+        assert (result.log_weights == 0).all()
+        return
+    evidence = (result.log_evidence - log_z).exp()
+    for estimate, truth in ((evidence, 1.0), (evidence * (per_group - mean), target - mean)):
+        error = float(estimate.std()) / GROUPS**0.5
+        assert abs(float(estimate.mean()) - truth) <= Z * error
+
+
+def check_result_is_complete(method: Any) -> None:
+    result = run(method, groups=3)
+    n = method.particles
+    assert result.samples.shape == result.states.shape == (3, n, 1)
+    assert result.rewards.shape == result.log_weights.shape == (3, n)
+    assert result.log_evidence.shape == (3,)
+    assert result.ess.shape == (STEPS + 1, 3)
+    assert result.times.shape == (STEPS + 1,)
+    assert result.ancestors is not None
+    assert result.ancestors.shape == (STEPS + 1, 3, n)
+    assert result.lineage().shape == (STEPS + 1, 3, n)
+    assert len(result.trace) == STEPS + 1
+    assert result.claim == asdict(method.claim)
+    torch.testing.assert_close(result.rewards.float(), result.samples[..., 0].float(), rtol=0, atol=0)
+    assert ((result.ess >= 1) & (result.ess <= n + 1e-9)).all()
+    torch.testing.assert_close(result.weights.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+def check_expectation_of_a_constant(method: Any) -> None:
+    result = run(method, groups=3)
+    estimate = result.expect(lambda x: torch.ones(len(x)))
+    torch.testing.assert_close(estimate.per_group, torch.ones(3, dtype=torch.float64))
+
+
+def check_retilt_to_the_same_tilt_changes_nothing(method: Any) -> None:
+    if method.claim.target != "tilted":
+        return
+    result = run(method, groups=3)
+    again = result.retilt(TILT)
+    assert torch.equal(again.log_weights, result.log_weights)
+    torch.testing.assert_close(again.log_evidence, result.log_evidence, rtol=1e-12, atol=1e-12)
+
+
+def check_saved_result_comes_back(method: Any, folder: Path) -> None:
+    result = run(method, groups=3)
+    back = Result.load(result.save(folder))
+    for f in fields(Result):
+        mine, theirs = getattr(result, f.name), getattr(back, f.name)
+        if isinstance(mine, torch.Tensor):
+            assert mine.dtype == theirs.dtype
+            torch.testing.assert_close(theirs, mine, rtol=0, atol=0, equal_nan=True)
+        elif f.name != "config":  # which holds tuples that JSON returns as lists
+            assert mine == theirs, f.name
+
+
+def check_budget_is_obeyed(method: Any) -> None:
+    flexible = replace(method, particles=None)
+    for unit, limit in (("nfe", 263), ("model_rows", 263), ("reward_calls", 141)):
+        result = run(flexible, groups=2, budget=Budget(**{unit: limit}))
+        assert max(getattr(result.spent, unit)) <= limit
+        # the budget is used: one particle more would not fit
+        larger = replace(method, particles=result.particles + 1)
+        assert max(getattr(run(larger, groups=2).spent, unit)) > limit
+
+
+CHECKS = [
+    check_claim,
+    check_result_is_complete,
+    check_expectation_of_a_constant,
+    check_retilt_to_the_same_tilt_changes_nothing,
+    check_budget_is_obeyed,
+]

@@ -1,0 +1,114 @@
+"""Methods with one fault each, of the kind that published code has. Every check of law must refuse them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from itscale.methods import NestedSMC
+from itscale.particles import effective_sample_size
+
+
+class Tampered:
+    """An engine of which one verb is replaced."""
+
+    def __init__(self, engine: Any, **verbs: Any) -> None:
+        self._engine = engine
+        self._verbs = {name: verb for name, verb in verbs.items()}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._verbs:
+            return lambda *args, **kwargs: self._verbs[name](self._engine, *args, **kwargs)
+        return getattr(self._engine, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant(NestedSMC):
+    def init(self, engine, plan):
+        return super().init(self.tamper(engine), plan)
+
+    def step(self, engine, state):
+        return super().step(self.tamper(engine), state)
+
+    def tamper(self, engine):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsDropped(Mutant):
+    """Groups that do not resample start the next step with equal weights."""
+
+    def tamper(self, engine):
+        def resample(engine, p, rule, scheme):
+            stays = effective_sample_size(p.log_weights) >= self.ess_threshold * p.n
+            done = engine.resample(p, rule, scheme)
+            return replace(done, log_weights=torch.where(stays[:, None], 0.0, done.log_weights))
+
+        return Tampered(engine, resample=resample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningMaxAtTheEnd(Mutant):
+    """The last factor uses the best value of the path in place of the sample's own."""
+
+    potential: str = "max"
+
+    def tamper(self, engine):
+        def weight(engine, p, potential=None):
+            if int(p.level[0, 0]) == engine.steps:
+                p = replace(p, value=torch.maximum(p.value, p.carry["potential_memory"]))
+            return engine.weight(p, potential)
+
+        return Tampered(engine, weight=weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongSign(Mutant):
+    """Weights fall with the reward."""
+
+    def tamper(self, engine):
+        def weight(engine, p, potential=None):
+            done = engine.weight(p, potential)
+            return replace(done, log_weights=2 * p.log_weights - done.log_weights)
+
+        return Tampered(engine, weight=weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanOverAllParticles(Mutant):
+    """The evidence takes up a resampled group's weights as a sum, so that it grows by log N."""
+
+    def tamper(self, engine):
+        def resample(engine, p, rule, scheme):
+            done = engine.resample(p, rule, scheme)
+            grew = done.log_evidence != p.log_evidence
+            return replace(done, log_evidence=done.log_evidence + 0.05 * grew)
+
+        return Tampered(engine, resample=resample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueLeftBehind(Mutant):
+    """Resampling moves the states and not what their potentials remember."""
+
+    def tamper(self, engine):
+        def resample(engine, p, rule, scheme):
+            return replace(engine.resample(p, rule, scheme), carry=p.carry)
+
+        return Tampered(engine, resample=resample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiblingsForgotten(Mutant):
+    """The chosen child brings its own weight in place of the mean over its siblings."""
+
+    def tamper(self, engine):
+        def choose(engine, p, children, *, argmax=False, correct=True):
+            plain = engine.choose(p, children, argmax=argmax, correct=correct)
+            parents = p.n // children
+            best = p.log_weights.reshape(p.groups, parents, children).amax(-1)
+            return replace(plain, log_weights=best)
+
+        return Tampered(engine, choose=choose)

@@ -1,0 +1,76 @@
+"""Every method against the battery, and faulty methods that the battery must refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from itscale.methods import METHODS, ImportanceSampling
+from tests.contracts.methods import (
+    CHECKS,
+    METHOD_CASES,
+    check_budget_is_obeyed,
+    check_claim,
+    check_saved_result_comes_back,
+)
+from tests.methods.mutants import (
+    RunningMaxAtTheEnd,
+    SiblingsForgotten,
+    ValueLeftBehind,
+    WeightsDropped,
+    WrongSign,
+)
+
+
+@pytest.mark.parametrize("method", METHOD_CASES, ids=repr)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def test_contract(check, method):
+    check(method)
+
+
+@pytest.mark.parametrize("method", METHOD_CASES, ids=repr)
+def test_saved_results_come_back_bit_for_bit(method, tmp_path):
+    check_saved_result_comes_back(method, tmp_path)
+
+
+def test_every_method_of_the_table_is_in_the_battery():
+    assert {type(m) for m in METHOD_CASES} == set(METHODS.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfTheTilt(ImportanceSampling):
+    def step(self, engine, state):
+        done = super().step(engine, state)
+        p = done.particles
+        return replace(done, particles=replace(p, log_weights=0.5 * p.log_weights)) if done.is_done else done
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlansTooLittle(ImportanceSampling):
+    """Forgets the first look of every trajectory."""
+
+    def plan(self, cost, budget):
+        return super().plan(replace(cost, steps=cost.steps - 1), budget)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        HalfTheTilt(particles=32),
+        WeightsDropped(particles=32),
+        WrongSign(particles=32),
+        RunningMaxAtTheEnd(particles=32, score_every=3),
+        ValueLeftBehind(particles=32),
+        SiblingsForgotten(particles=8, children=4),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_battery_refuses_a_method_that_does_not_keep_its_claim(method):
+    with pytest.raises(AssertionError):
+        check_claim(method)
+
+
+def test_battery_refuses_a_method_that_spends_more_than_its_budget():
+    with pytest.raises(AssertionError):
+        check_budget_is_obeyed(PlansTooLittle())
