@@ -1,7 +1,7 @@
 """The planar mixture of tests/oracles.py: E r, log Z and mode weights of the tilted law, and mutants.
 
-K = 256, 64 runs, T = 50. The bounds (0.12, 0.10, 0.08) are about five standard errors plus the discretisation,
-0.045 in E r for the first-order solver and 0.02 for the second-order one.
+K = 256, 64 runs, T = 50. The bounds (0.12, 0.10, 0.08) are about five standard errors plus the
+discretisation, 0.045 in E r for the first-order solver and 0.02 for the second-order one.
 """
 
 import pytest
