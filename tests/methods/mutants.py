@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ class Tampered:
 
     def __init__(self, engine: Any, **verbs: Any) -> None:
         self._engine = engine
-        self._verbs = {name: verb for name, verb in verbs.items()}
+        self._verbs = verbs
 
     def __getattr__(self, name: str) -> Any:
         if name in self._verbs:
@@ -77,14 +78,14 @@ class WrongSign(Mutant):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanOverAllParticles(Mutant):
-    """The evidence takes up a resampled group's weights as a sum, so that it grows by log N."""
+class SumOfWeights(Mutant):
+    """The evidence takes up the sum of a resampled group's weights, not their mean."""
 
     def tamper(self, engine):
         def resample(engine, p, rule, scheme):
             done = engine.resample(p, rule, scheme)
             grew = done.log_evidence != p.log_evidence
-            return replace(done, log_evidence=done.log_evidence + 0.05 * grew)
+            return replace(done, log_evidence=done.log_evidence + math.log(p.n) * grew)
 
         return Tampered(engine, resample=resample)
 
