@@ -175,7 +175,8 @@ class Result:
         self._needs_rewards("retilt")
         if self.claim["target"] is None:
             raise ConfigError("retilt needs weighted samples of a known law; this run was a search")
-        change = (tilt - self.tilt) * self.rewards
+        at = 0.0 if self.claim["target"] == "base" else self.tilt  # unguided samples are not tilted yet
+        change = (tilt - at) * self.rewards
         change = torch.where(self.rewards == -math.inf, -math.inf, change)
         moved = core.sanitize(self.log_weights + change).log_g
         base = (
