@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -206,6 +206,8 @@ def prepare(
         raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
     stepper = _solver(solver, view)
     dynamics = ContinuousProcess.of(model, view)
     times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
@@ -393,7 +395,8 @@ def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:
 
 
 def _group_ids(groups: int | Sequence[int]) -> Tensor:
-    ids = list(range(groups)) if isinstance(groups, int) else list(groups)
+    listed = range(groups) if isinstance(groups, int) else groups
+    ids = list(listed) if isinstance(listed, Iterable) else []
     if not ids or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in ids):
         raise ConfigError(f"groups must be a count >= 1 or a list of indices >= 0, got {groups!r}")
     if len(set(ids)) != len(ids):
