@@ -100,6 +100,7 @@ def summarise(cell: Cell, result: Result, measured: Measured) -> dict[str, Any]:
         "truncated": result.truncated,
         "dead_groups": result.dead_groups,
         "warnings": result.warnings,
+        "resampled_at": _resampled_at(result),
         "per_group": {name: values.tolist() for name, values in measured.values.items()},
         "config": cell.resolved,
     }
@@ -144,7 +145,6 @@ def sample_rows(
 def trace_rows(cell: Cell, step: Step) -> list[dict[str, Any]]:
     """Return one row per group for a move that was just made."""
     p = step.particles
-    resampled = (p.origin != torch.arange(p.n)).any(dim=1)
     rows = []
     for g, group in enumerate(cell.groups):
         rewards = p.reward[g][p.reward[g].isfinite()]
@@ -157,7 +157,6 @@ def trace_rows(cell: Cell, step: Step) -> list[dict[str, Any]]:
                 "level": step.level,
                 "t": step.t,
                 "ess": float(step.ess[g]),
-                "resampled": bool(resampled[g]),
                 "unique_eves": len(p.eve[g].unique()),
                 "reward_mean": float(rewards.mean()) if has else None,
                 "reward_max": float(rewards.max()) if has else None,
@@ -182,6 +181,14 @@ def _unique_eves(result: Result) -> Float64[Tensor, " g"] | None:
     if result.ancestors is None:
         return None
     return torch.tensor([len(first.unique()) for first in result.lineage()[0]], dtype=torch.float64)
+
+
+def _resampled_at(result: Result) -> list[list[int]] | None:
+    """Per group, the levels whose population was resampled; None where its size changed."""
+    if result.ancestors is None:
+        return None
+    moved = (result.ancestors != torch.arange(result.particles)).any(dim=2)
+    return [column.nonzero().flatten().tolist() for column in moved.T]
 
 
 def _density(cell: Cell, result: Result, answer: Tensor) -> Float64[Tensor, " g"] | None:

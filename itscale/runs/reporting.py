@@ -1,120 +1,157 @@
-"""``report``: one self-contained page from the folders of runs."""
+"""``report``: runs as one page that needs no network, and two pictures beside it."""
 
 from __future__ import annotations
 
 import base64
-import io
+import importlib.util
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from itscale.errors import missing_extra
-from itscale.runs import plots
+from itscale import __version__
+from itscale.errors import ConfigError, missing_extra
+from itscale.runs import documents, plots, plots_particles
+from itscale.runs.comparison import Board, Entry, Series, board
+from itscale.runs.config import load_config
+from itscale.runs.findings import findings
+from itscale.runs.gallery import Gallery, draw_gallery, gallery, scatter
+from itscale.runs.recipes import RECIPES
 from itscale.runs.record import RunRecord, load_runs
-from itscale.runs.statistics import interval
+from itscale.runs.records import write_text
 from itscale.runs.table import interval_text, number
-
-COLUMNS = (
-    "cell",
-    "NFE",
-    "reward of answer",
-    "95 % interval",
-    "mean of set",
-    "held-out",
-    "diversity",
-    "density",
-    "target",
-    "reward calls",
-    "seconds",
-)
 
 
 def report(folders: str | Path | Sequence[str | Path]) -> Path:
-    """Write ``report.html``, ``grid.png`` and ``scaling.png`` into the first folder; return the page.
+    """Write ``report.html``, ``grid.png`` and ``scaling.png`` into the (first) folder.
+
+    Args:
+        folders: one run's folder or several, which are compared; they may be unfinished.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        ConfigError: if a folder holds no run.
+        ConfigError: if a folder holds no run, or none of them a finished cell.
         MissingExtra: without jinja2 or matplotlib.
     """
-    runs = load_runs(folders)
-    try:
-        import jinja2
-    except ImportError:
-        raise missing_extra("jinja2", "report", "the report") from None
-    template = files("itscale.runs").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True).from_string(template)
-    text = page.render(runs=[_view(run) for run in runs], columns=COLUMNS)
-    path = runs[0].folder / "report.html"
-    path.write_text(text, encoding="utf-8")
+    if importlib.util.find_spec("jinja2") is None:
+        raise missing_extra("jinja2", "report", "a report")
+    import jinja2
+
+    records = load_runs(folders)
+    if not any(record.rows for record in records):
+        failed = [f"{f['label']}: {f['error']}" for record in records for f in record.failures]
+        why = f"; failed: {'; '.join(failed[:3])}" if failed else ""
+        raise ConfigError(f"no cell of {records[0].folder} is finished, so there is nothing to report{why}")
+    shown = board(records)
+    folder = records[0].folder
+    pictures = gallery(shown)
+    _save_pictures(folder, shown, pictures)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("itscale.runs", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(_page(records, shown, pictures))
+    path = folder / "report.html"
+    write_text(path, page)
     return path
 
 
-def _view(run: RunRecord) -> dict[str, Any]:
-    pictures = []
-    for name, title, draw in (
-        ("grid.png", "What each method hands over", plots.answers_grid),
-        ("scaling.png", "Reward against compute", plots.scaling),
-        (None, "Rewards of all final samples", plots.histogram),
-        (None, "Effective sample size over time", plots.sample_sizes),
-        (None, "Ancestry", plots.ancestor_tree),
-    ):
-        made = draw(run) if run.rows else None
-        if made is not None:
-            pictures.append((title, _uri(made, run.folder / name if name else None)))
-    notes = [*run.warnings, *_gaps(run)]
+def _save_pictures(folder: Path, shown: Board, pictures: Gallery | None) -> None:
+    title = "The sample each method hands over, and its reward"
+    figure = draw_gallery(pictures, title) if pictures else scatter(shown)
+    if figure is not None:
+        figure.savefig(folder / "grid.png", dpi=130)
+    plots.scaling(shown).savefig(folder / "scaling.png", dpi=130)
+
+
+def _page(records: list[RunRecord], shown: Board, pictures: Gallery | None) -> dict[str, Any]:
+    points = None if pictures else scatter(shown)
+    figures = {
+        "scaling": plots.scaling(shown),
+        "ess": plots_particles.effective_sizes(shown),
+        "tree": plots_particles.family_tree(shown),
+        "histogram": plots.histogram(shown),
+        "points": points,
+    }
     return {
-        "name": run.name,
-        "folder": run.folder.name,
-        "description": run.config.get("description", ""),
-        "table": [_line(row) for row in run.rows],
-        "pictures": pictures,
-        "failures": run.failures,
-        "notes": notes,
-        "config": yaml.safe_dump(run.config, sort_keys=False),
-        "environment": yaml.safe_dump(run.environment, sort_keys=False),
-        "density": next((r["density_kind"] for r in run.rows if r.get("density_kind")), None),
+        "version": __version__,
+        "runs": [_run(record) for record in records],
+        "findings": findings(shown),
+        "gallery": pictures,
+        "picture": _data_address,
+        "svg": {k: None if f is None else plots.to_svg(f, k) for k, f in figures.items()},
+        "has_held_out": shown.has_held_out,
+        "density_kind": next((e.row["density_kind"] for s in shown.series for e in s.entries), None),
+        "lines": [_line(shown, s, e) for s in shown.series for e in s.entries],
+        "rival": shown.rival,
+        "pairs": [_pair(shown, s, c) for s, c in shown.pairs()],
     }
 
 
-def _line(row: dict[str, Any]) -> list[str]:
-    reward = interval(row["per_group"]["reward"])
-    return [
-        row["label"],
-        str(row["nfe"]),
-        number(row["reward"]),
-        interval_text(reward),
-        number(row["reward_mean"]),
-        number(row["held_out"]),
-        number(row["diversity"]),
-        number(row["density"]),
-        row["claim"]["target"] or "search",
-        str(row["reward_calls"]),
-        f"{row['seconds']:.1f}",
-    ]
+def _run(record: RunRecord) -> dict[str, Any]:
+    rows = record.rows
+    return {
+        "name": record.name,
+        "folder": record.folder.name,
+        "description": record.config.get("description", ""),
+        "command": _command(record),
+        "config": documents.dump(record.config),
+        "environment": record.environment,
+        "finished": len(rows),
+        "model_rows": sum(row["model_rows"] + row["pilot_rows"] for row in rows),
+        "reward_calls": sum(row["reward_calls"] for row in rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "warnings": record.warnings,
+        "failures": record.failures,
+    }
 
 
-def _gaps(run: RunRecord) -> list[str]:
-    """Say where the steered reward rose above unguided sampling while the held-out reward fell."""
-    base = next((r for r in run.rows if not r["is_steered"]), None)
-    if base is None or base["held_out"] is None or base["reward"] is None:
-        return []
-    return [
-        f"{row['label']}: the steered reward rose from {number(base['reward'])} to {number(row['reward'])} "
-        f"while the held-out reward fell from {number(base['held_out'])} to {number(row['held_out'])}"
-        for row in run.rows
-        if row["is_steered"]
-        and row["held_out"] is not None
-        and row["reward"] > base["reward"]
-        and row["held_out"] < base["held_out"]
-    ]
+def _command(record: RunRecord) -> str:
+    """The shortest command that makes this run again."""
+    if record.name in RECIPES:
+        try:
+            now, then = load_config(record.name), load_config({**record.config})
+        except ConfigError:
+            return f"itscale run {record.folder.name}/config.yaml"
+        if now.identity == then.identity:
+            return f"itscale run {record.name}"
+    return f"itscale run {record.folder.name}/config.yaml"
 
 
-def _uri(made: Any, path: Path | None) -> str:
-    buffer = io.BytesIO()
-    made.savefig(buffer, format="png")
-    if path is not None:
-        path.write_bytes(buffer.getvalue())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _line(shown: Board, series: Series, entry: Entry) -> dict[str, Any]:
+    row = entry.row
+    reward, held_out = entry.interval("reward"), entry.interval("held_out")
+    return {
+        "series": series,
+        "row": row,
+        "reward": reward,
+        "reward_text": number(reward.mean),
+        "reward_interval": interval_text(reward),
+        "held_out": held_out,
+        "held_out_text": number(held_out.mean),
+        "held_out_interval": interval_text(held_out),
+        "fell": shown.held_out_fell(entry),
+        "is_best": shown.best is series and entry is series.dearest,
+        "text": {k: number(row[k]) for k in ("reward_mean", "density", "diversity", "unique_eves", "ess")},
+    }
+
+
+def _pair(shown: Board, series: Series, done: Any) -> dict[str, Any]:
+    gap = done.difference
+    is_clear = gap.has_width and (gap.low > 0 or gap.high < 0)
+    return {
+        "series": series,
+        "nfe": series.dearest.nfe,
+        "difference": f"{gap.mean:+.3g}",
+        "interval": interval_text(gap),
+        "wins": f"{done.win_rate:.0%} of {gap.groups}",
+        "verdict": ("better" if gap.mean > 0 else "worse") if is_clear else "no clear difference",
+    }
+
+
+def _data_address(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -29,10 +29,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison over the groups that both have: mean difference, interval, share of wins."""
+    """A paired comparison over the groups that both have: mean difference, interval, wins (ties count half)."""
 
     difference: Interval
-    win_rate: float
+    wins: float
 
 
 def interval(values: Sequence[float | None]) -> Interval:
@@ -63,7 +63,7 @@ def compare(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Com
         return None
     differences = [a - b for a, b in pairs]
     wins = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
-    return Comparison(interval(differences), wins / len(differences))
+    return Comparison(interval(differences), wins)
 
 
 def _bca(x: np.ndarray) -> tuple[float, float]:

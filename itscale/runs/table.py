@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
@@ -28,6 +29,7 @@ def summary_table(summary: RunSummary) -> Table:
     table.add_column("diversity", justify="right")
     table.add_column("seconds", justify="right")
     top = best_label(rows)
+    places = {k: decimals_for(row[k] for row in rows) for k in ("reward", "held_out", "diversity")}
     for row in rows:
         reward = interval(row["per_group"]["reward"])
         cells = [
@@ -35,10 +37,11 @@ def summary_table(summary: RunSummary) -> Table:
             *(str(row["swept"].get(p, "")) for p in _swept_paths(rows)),
             f"{row['nfe']:,}",
         ]
-        cells += [number(reward.mean), interval_text(reward), number(row["reward_mean"])]
+        at = places["reward"]
+        cells += [number(reward.mean, at), interval_text(reward, at), number(row["reward_mean"], at)]
         if has_held_out:
-            cells.append(number(row["held_out"]))
-        cells += [number(row["diversity"]), f"{row['seconds']:.1f}"]
+            cells.append(number(row["held_out"], places["held_out"]))
+        cells += [number(row["diversity"], places["diversity"]), f"{row['seconds']:.1f}"]
         table.add_row(*cells, style="bold green" if row["label"] == top else None)
     for failure in summary.failed:
         table.add_row(failure["label"], "failed: " + failure["error"].split("\n")[0], style="red")
@@ -51,16 +54,27 @@ def best_label(rows: list[dict[str, Any]]) -> str | None:
     return max(known, key=lambda row: row["reward"])["label"] if known else None
 
 
-def number(value: float | None) -> str:
-    """Return three significant digits, a dash for nothing."""
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Return a number with as many decimals, or three significant digits; a dash for nothing."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if decimals is None:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
 
 
-def interval_text(value: Interval) -> str:
+def decimals_for(values: Iterable[float | None]) -> int:
+    """Return the decimals that show three digits of the largest of these: for columns of numbers."""
+    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0.0)
+    return min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 0
+
+
+def interval_text(value: Interval, decimals: int | None = None) -> str:
     """Return ``low to high``, or a dash for a single group."""
-    return f"{number(value.low)} to {number(value.high)}" if value.has_width else "–"
+    if not value.has_width:
+        return "–"
+    return f"{number(value.low, decimals)} to {number(value.high, decimals)}"
 
 
 def _swept_paths(rows: list[dict[str, Any]]) -> list[str]:
