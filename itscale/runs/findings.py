@@ -13,10 +13,11 @@ def findings(board: Board) -> list[str]:
         return ["No cell has a reward to report."]
     top = best.dearest
     mean = top.interval("reward")
-    text = f"{best.name} reached the highest reward: {number(mean.mean)}"
-    text += f" (95 % {interval_text(mean)})" if mean.has_width else ""
+    at = board.decimals["reward"]
+    text = f"{best.name} reached the highest reward: {number(mean.mean, at)}"
+    text += f" (95 % {interval_text(mean, at)})" if mean.has_width else ""
     if board.baseline is not None and best.is_steered:
-        text += f", against {number(board.baseline.dearest.row['reward'])} for an unguided sample"
+        text += f", against {number(board.baseline.dearest.row['reward'], at)} for an unguided sample"
     said.append(f"{text}, at {top.nfe:,} network evaluations per group.")
     if board.rival is not None and board.rival is not best:
         said.extend(_against(best, board.rival))
@@ -35,7 +36,7 @@ def _against(best: Series, rival: Series) -> list[str]:
     verdict = "" if is_clear else ", which these groups cannot tell from no difference"
     return [
         f"Group by group that is {number(gap.mean)}{width} more than {rival.name} at "
-        f"{rival.dearest.nfe:,} NFE, in {done.win_rate:.0%} of {gap.groups} groups{verdict}."
+        f"{rival.dearest.nfe:,} NFE, with the higher reward in {done.wins:g} of {gap.groups} groups{verdict}."
     ]
 
 
@@ -46,10 +47,12 @@ def _held_out(board: Board, best: Series) -> str:
             f"Mind the gap: for {', '.join(fell)} the held-out reward fell below unguided samples while the "
             "steered one rose. The method is exploiting the reward."
         )
-    value = number(best.dearest.row["held_out"])
+    at = board.decimals["held_out"]
+    value = number(best.dearest.row["held_out"], at)
     if board.baseline is None or not best.is_steered:
         return f"The held-out reward of its samples is {value}."
-    base = number(board.baseline.dearest.row["held_out"])
-    return (
-        f"The held-out reward, which steered nothing, is {value} there and {base} unguided: it did not fall."
-    )
+    base = number(board.baseline.dearest.row["held_out"], at)
+    change = paired(best.dearest, board.baseline.dearest, "held_out")
+    is_higher = change is not None and change.difference.mean >= 0
+    verdict = "it did not fall" if is_higher else "no clear fall"
+    return f"The held-out reward, which steered nothing, is {value} there and {base} unguided: {verdict}."

@@ -48,7 +48,8 @@ def gallery(board: Board) -> Gallery | None:
     for key in keys[:MOST_ROWS]:
         found = [answer.get(key) for answer in answers]
         rewards = [row["reward"] for row in found if row and row["reward"] is not None]
-        tiles = [_tile(s, row, max(rewards, default=None)) for s, row in zip(series, found, strict=True)]
+        best = max(rewards, default=None)
+        tiles = [_tile(s, row, best, board.decimals) for s, row in zip(series, found, strict=True)]
         rows.append((_title(key, keys), tuple(tiles)))
     return Gallery(columns, tuple(rows), len(keys) - len(rows))
 
@@ -109,14 +110,13 @@ def _answers(entry: Entry) -> dict[tuple[Any, ...], dict[str, Any]]:
     }
 
 
-def _tile(series: Series, row: dict[str, Any] | None, best: float | None) -> Tile:
+def _tile(series: Series, row: dict[str, Any] | None, best: float | None, decimals: dict[str, int]) -> Tile:
     if row is None:
         return Tile(None, "–", "–", False)
     file = row["folder"] / row["file"] if row["file"] else None
     is_best = series.is_steered and row["reward"] is not None and row["reward"] == best
-    return Tile(
-        file if file and file.exists() else None, number(row["reward"]), number(row["held_out"]), is_best
-    )
+    reward, held_out = (number(row[k], decimals[k]) for k in ("reward", "held_out"))
+    return Tile(file if file and file.exists() else None, reward, held_out, is_best)
 
 
 def _title(key: tuple[Any, ...], keys: list[tuple[Any, ...]]) -> str:

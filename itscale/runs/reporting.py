@@ -124,19 +124,19 @@ def _command(record: RunRecord) -> str:
 
 def _line(shown: Board, series: Series, entry: Entry) -> dict[str, Any]:
     row = entry.row
-    reward, held_out = entry.interval("reward"), entry.interval("held_out")
+    reward, held_out, at = entry.interval("reward"), entry.interval("held_out"), shown.decimals
     return {
         "series": series,
         "row": row,
         "reward": reward,
-        "reward_text": number(reward.mean),
-        "reward_interval": interval_text(reward),
+        "reward_text": number(reward.mean, at["reward"]),
+        "reward_interval": interval_text(reward, at["reward"]),
         "held_out": held_out,
-        "held_out_text": number(held_out.mean),
-        "held_out_interval": interval_text(held_out),
+        "held_out_text": number(held_out.mean, at["held_out"]),
+        "held_out_interval": interval_text(held_out, at["held_out"]),
         "fell": shown.held_out_fell(entry),
         "is_best": shown.best is series and entry is series.dearest,
-        "text": {k: number(row[k]) for k in ("reward_mean", "density", "diversity", "unique_eves", "ess")},
+        "text": {k: number(row[k], at[k]) for k in ("reward_mean", "density", "diversity", "unique_eves")},
     }
 
 
@@ -148,7 +148,7 @@ def _pair(shown: Board, series: Series, done: Any) -> dict[str, Any]:
         "nfe": series.dearest.nfe,
         "difference": f"{gap.mean:+.3g}",
         "interval": interval_text(gap),
-        "wins": f"{done.win_rate:.0%} of {gap.groups}",
+        "wins": f"{done.wins:g} of {gap.groups}",
         "verdict": ("better" if gap.mean > 0 else "worse") if is_clear else "no clear difference",
     }
 

@@ -29,7 +29,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison over the groups that both have: mean difference, interval, wins (ties count half)."""
+    """A paired comparison over common groups: mean difference, its interval, wins (ties count half)."""
 
     difference: Interval
     wins: float
