@@ -22,6 +22,9 @@ ALLOWANCE = 0.02
 """What 50 steps of a second-order solver cost: under 0.015 in E[r] and log Z, against 400 steps."""
 FIRST_ORDER_ALLOWANCE = 0.08
 """The same for the first-order solvers: 0.06 in E[r], 0.05 in log Z."""
+SHARP = SDE(diffusion="sigma")
+"""Where the tilt is above 1. Under the natural coefficient the first moves forget what the first weights were
+given for: at tilt 3 the estimates of Z have skewed tails, and standard errors over groups say little."""
 
 DIRECTION = (1.0, 0.5)
 CENTER = (2.0, 1.0)
@@ -88,6 +91,7 @@ ENTRANTS = (
     Entrant("smc", SMC()),
     Entrant("smc, scored every 10", SMC(score_every=10)),
     Entrant("smc, max potential, every 10", SMC(potential="max", score_every=10), sharpest=1.0),
+    Entrant("smc, sum potential, every 25", SMC(potential="sum", score_every=25)),
     Entrant("smc, ssp, always resampled", SMC(scheme="ssp", ess_threshold=1.0)),
     Entrant("nested-smc, 4 children", NestedSMC(children=4)),
     Entrant("smc, ancestral", SMC(), FIRST_ORDER_ALLOWANCE, {"solver": "ancestral"}),
@@ -98,7 +102,7 @@ ENTRANTS = (
         {"solver": "euler-maruyama", "process": SDE(diffusion="sigma")},
     ),
     Entrant("smc, sde-heun", SMC(), setting={"solver": "sde-heun"}),
-    Entrant("smc on vp", SMC(), FIRST_ORDER_ALLOWANCE, {"process": SDE(interpolant="vp")}),
+    Entrant("smc on vp", SMC(), FIRST_ORDER_ALLOWANCE, {"process": SDE(interpolant="vp", diffusion="sigma")}),
 )
 QUICK = ("importance", "smc", "smc, scored every 10", "nested-smc, 4 children", "smc, ancestral")
 
@@ -110,6 +114,7 @@ def tilted_laws(problems: list[Problem], particles: int, groups: int, quick: boo
         for entrant in ENTRANTS:
             if p.tilt > entrant.sharpest or (quick and entrant.name not in QUICK):
                 continue
+            setting = {"process": SHARP, **entrant.setting} if p.tilt > 1 else entrant.setting
             result = sample(
                 p.base,
                 reward=p.reward,
@@ -118,7 +123,7 @@ def tilted_laws(problems: list[Problem], particles: int, groups: int, quick: boo
                 tilt=p.tilt,
                 steps=STEPS,
                 groups=groups,
-                **entrant.setting,
+                **setting,
             )
             checks += _judge(f"{entrant.name} ({p.name})", result, p, entrant.allowance)
     return checks
@@ -134,7 +139,8 @@ def _judge(name: str, result: Result, p: Problem, allowance: float) -> list[Chec
     worst = max(range(4), key=lambda k: off[k])
     return [
         judge(name, "E[r]", reward.value, p.expected_reward, reward.standard_error, allowance),
-        judge(name, "log Z", p.log_z + math.log(mean), p.log_z, error / mean, allowance),
+        # log Z is the integral of E[r] over tilts from 0, and so are their errors
+        judge(name, "log Z", p.log_z + math.log(mean), p.log_z, error / mean, allowance * max(1.0, p.tilt)),
         judge(
             name,
             f"weight of mode {worst}",
