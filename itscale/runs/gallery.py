@@ -92,7 +92,7 @@ def scatter(board: Board) -> Figure | None:
         x, y = zip(*points, strict=True)
         axis.scatter(x, y, s=12, alpha=0.5, color=series.colour, lw=0)
         axis.set_title(f"{series.name}\n{series.dearest.nfe:,} NFE", fontsize=9)
-        axis.set_aspect("equal", "datalim")
+        axis.set_aspect("equal", "box")
     return figure
 
 
