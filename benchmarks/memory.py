@@ -48,7 +48,8 @@ def main() -> None:
         "| particles | peak, MB |\n| --- | --- |\n"
         f"| {FEW} | {few / 1e6:.0f} |\n| {MANY} | {many / 1e6:.0f} |\n\n"
         f"The states of {MANY} particles take {state / 1e6:.1f} MB; the peak grew by "
-        f"{(many - few) / 1e6:.0f} MB, {(many - few) / state:.1f} times that. Allowed: {ALLOWED}, {(limit - few) / 1e6:.0f} MB.\n"
+        f"{(many - few) / 1e6:.0f} MB, "
+        f"{(many - few) / state:.1f} times that. Allowed: {ALLOWED}, {(limit - few) / 1e6:.0f} MB.\n"
     )
     print(text)
     if args.out:

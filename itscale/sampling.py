@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,16 +13,16 @@ from torch import Tensor
 from itscale.budget import Budget, Ledger, Spent
 from itscale.engine import Engine, Particles, Step, Worker
 from itscale.errors import ConfigError
-from itscale.grids import get_grid
-from itscale.methods import SMC, Cost, Method, Plan, State, Unguided, get_method
-from itscale.models.base import Given, Model
+from itscale.methods import Method, State, Unguided
+from itscale.models.base import Model
 from itscale.noise import Noise
 from itscale.particles import effective_sample_size, log_mean_exp
 from itscale.pools import Local, Pool
-from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
+from itscale.preparation import describe, prepare
+from itscale.process import ODE, SDE
 from itscale.result import Result
 from itscale.scoring import Reward, as_reward
-from itscale.solvers import Kernel, Solver, get_solver
+from itscale.solvers import Solver
 
 PILOT_PARTICLES = 16
 PILOT_SPREAD = 2.0  # tilt="auto" aims at tilt * sd(r) of this size
@@ -152,89 +151,6 @@ def sample(
     )
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A run made ready: every setting checked, sizes planned, nothing evaluated yet."""
-
-    model: Model
-    method: Method
-    view: ODE | SDE
-    solver: Solver
-    grid: Any
-    process: ContinuousProcess
-    times: Tensor
-    kernel: Kernel
-    plan: Plan
-
-    def describe(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return {
-            "method": describe(self.method),
-            "process": describe(self.view),
-            "solver": describe(self.solver),
-            "grid": describe(self.grid),
-            "steps": len(self.times) - 1,
-        }
-
-
-def prepare(
-    model: Model,
-    *,
-    reward: Any = None,
-    method: str | Method | None = None,
-    n: int | None = None,
-    particles: int | None = None,
-    steps: int = 50,
-    process: ODE | SDE | None = None,
-    solver: str | Solver | None = None,
-    grid: Any = "uniform",
-    guidance: float = 1.0,
-    budget: Budget | None = None,
-) -> Setup:
-    """Check settings and plan sizes as ``sample`` does, without a network or reward call.
-
-    Raises:
-        ConfigError, BudgetError: as ``sample``.
-    """
-    chosen = _sized(_method(method, reward), n, particles)
-    if chosen.needs.reward and reward is None:
-        raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
-    if guidance != 1.0:
-        model = Given(model, None, guidance)
-    view = process or (SDE() if chosen.needs.noise else ODE())
-    if not isinstance(view, ODE | SDE):
-        raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
-    if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
-    stepper = _solver(solver, view)
-    dynamics = ContinuousProcess.of(model, view)
-    times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
-    kernel = stepper.build(dynamics, times)
-    _check_noise(chosen, kernel, steps)
-    cost = Cost(
-        steps,
-        tuple(kernel.extra_looks(k) for k in range(steps)),
-        tuple(kernel.is_noisy(k) for k in range(steps)),
-        model.rows_per_look,
-    )
-    plan = chosen.plan(cost, budget)
-    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, plan)
-
-
-def describe(value: Any) -> Any:
-    """Return a setting as plain values: a dataclass becomes its name and its fields."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {
-            "name": type(value).__name__,
-            **{f.name: describe(getattr(value, f.name)) for f in fields(value)},
-        }
-    if isinstance(value, list | tuple):
-        return [describe(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
-
-
 def _run(
     engine: Engine, method: Method, state: State, on_step: Callable[[Step], None] | None
 ) -> tuple[State, list[dict[str, Any]], bool]:
@@ -346,52 +262,10 @@ def _pilot(
     return PILOT_SPREAD / spread, drawn.spent
 
 
-def _method(method: str | Method | None, reward: Any) -> Method:
-    if method is None:
-        return Unguided() if reward is None else SMC()
-    return get_method(method)
-
-
-def _sized(method: Any, n: int | None, particles: int | None) -> Any:
-    if n is not None and particles is not None and n != particles:
-        raise ConfigError(f"n={n} and particles={particles} name the same number; give one of them")
-    wanted = n if n is not None else particles
-    if wanted is None:
-        return method
-    if method.particles is not None and method.particles != wanted:
-        raise ConfigError(
-            f"method.particles={method.particles}, but {wanted} were asked for; give one of them"
-        )
-    return replace(method, particles=wanted)
-
-
 def _initial_size(initial: Tensor, n: int | None, particles: int | None, method: Any) -> int | None:
     """Unless a number is given, there are as many particles as initial noises."""
     is_given = n is not None or particles is not None or getattr(method, "particles", None) is not None
     return n if is_given or initial.ndim < 2 else initial.shape[1]
-
-
-def _solver(solver: str | Solver | None, view: ODE | SDE) -> Solver:
-    is_deterministic = isinstance(view, ODE) or view.coefficient == Coefficient("zero")
-    if solver is None:
-        return get_solver("dpm++2m" if is_deterministic else "2m-sde")
-    chosen = get_solver(solver)
-    name = type(chosen).__name__
-    if chosen.is_stochastic and is_deterministic:
-        raise ConfigError(
-            f"{name} is a stochastic solver and the process has no noise; use SDE(), or 'dpm++2m'"
-        )
-    if not chosen.is_stochastic and not is_deterministic:
-        raise ConfigError(f"{name} solves the ODE and the process is an SDE; use ODE(), or solver='2m-sde'")
-    return chosen
-
-
-def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:
-    if method.needs.noise and not any(kernel.is_noisy(k) for k in range(steps)):
-        raise ConfigError(
-            f"{type(method).__name__} needs noise, and no move of this process has any: copies of a particle "
-            "would never part; use process=SDE(...) and at least 2 steps"
-        )
 
 
 def _group_ids(groups: int | Sequence[int]) -> Tensor:

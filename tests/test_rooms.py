@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "cli experiments",
         "verify runs",
         "sampling compose",
+        "preparation",
         "methods",
         "engine",
         "pools",

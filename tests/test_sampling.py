@@ -10,8 +10,9 @@ import torch
 import itscale
 from itscale.errors import BudgetError, ConfigError, UnknownName
 from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
+from itscale.preparation import prepare
 from itscale.process import ODE, SDE, Coefficient
-from itscale.sampling import PILOT_PARTICLES, PILOT_SPREAD, prepare
+from itscale.sampling import PILOT_PARTICLES, PILOT_SPREAD
 from itscale.solvers import SDE2M, DPMSolver2M
 from tests.engine.setting import CountingReward, Network, total, wrapped
 

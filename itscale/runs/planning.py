@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from itscale.errors import ConfigError
+from itscale.preparation import Setup, prepare
 from itscale.runs.cells import Cell
 from itscale.runs.config import Config
 from itscale.runs.density import density_rows
-from itscale.sampling import PILOT_PARTICLES, Setup, prepare
+from itscale.sampling import PILOT_PARTICLES
 
 STATES_HELD = 6  # states, network outputs, history, samples, and a gathered copy of each kind
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import itscale
-import itscale.sampling
+import itscale.preparation
 from itscale.budget import Budget
 from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
 from itscale.result import Result
@@ -55,7 +55,7 @@ def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
 
 def base_law() -> tuple[float, float]:
     """Mean and variance of the discretised sampler, exactly."""
-    setup = itscale.sampling.prepare(
+    setup = itscale.preparation.prepare(
         gaussian(MEAN, STD), process=itscale.SDE(), solver="ancestral", steps=STEPS
     )
     law = affine_law(setup.process, "ancestral", setup.times, 1.0)

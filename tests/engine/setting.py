@@ -13,7 +13,7 @@ from itscale.engine import Engine, Worker
 from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
 from itscale.noise import Noise
 from itscale.pools import Local
-from itscale.sampling import prepare
+from itscale.preparation import prepare
 from itscale.scoring import as_reward
 
 METHODS: dict[str, Any] = {

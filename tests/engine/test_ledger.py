@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import itscale
+import itscale.preparation
 from itscale.budget import Budget, Ledger
 from itscale.errors import BudgetError, ConfigError
 from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
@@ -54,7 +55,7 @@ def test_ledger_counts_rows_forwarded_and_samples_scored(name, guidance, solver)
 def test_a_plan_costs_what_the_run_spends(name, solver):
     method, reward = METHODS[name], CountingReward()
     setting = {"reward": reward, "method": method, "steps": 6, **solver_for(method, solver)}
-    plan = itscale.sampling.prepare(wrapped(Network()), **setting).plan
+    plan = itscale.preparation.prepare(wrapped(Network()), **setting).plan
     spent = itscale.sample(wrapped(Network()), groups=2, **setting).spent
     assert spent.nfe == [plan.nfe] * 2
     if method.needs.reward:
