@@ -110,7 +110,8 @@ def main() -> None:
         "",
         f"2 CPU cores, {args.threads} threads, torch {version('torch')}. "
         f"Digits model, T = {STEPS}, cheap "
-        "reward, micro-batch 64; wall time of a run over its bare network calls, median of neighbouring pairs.",
+        "reward, micro-batch 64; wall time of a run over its bare network calls, median of "
+        "neighbouring pairs.",
         "",
         "| run | seconds | bare calls | ratio | range |",
         "| --- | --- | --- | --- | --- |",
