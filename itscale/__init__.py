@@ -15,6 +15,7 @@ _MODULES = (
     "errors",
     "experiments",
     "grids",
+    "guides",
     "interpolants",
     "methods",
     "models",
@@ -30,6 +31,7 @@ _MODULES = (
 _NAMES = {
     "load": "itscale.models",
     "sample": "itscale.sampling",
+    "calibrate": "itscale.sampling",
     "reward": "itscale.scoring",
     "Result": "itscale.result",
     "Budget": "itscale.budget",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         errors,
         experiments,
         grids,
+        guides,
         interpolants,
         methods,
         models,
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
     from itscale.models import load
     from itscale.process import ODE, SDE, Epsilon
     from itscale.result import Result
-    from itscale.sampling import sample
+    from itscale.sampling import calibrate, sample
     from itscale.scoring import reward
 
 

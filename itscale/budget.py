@@ -21,7 +21,8 @@ class Budget:
 
     Attributes:
         nfe: looks at the target at one (particle, time), whatever the number of experts or guidance rows.
-        model_rows: rows through networks; guidance costs two a look.
+        model_rows: rows through networks; guidance costs two a look, and a gradient through the network
+            two more for each.
         reward_calls: distinct samples scored while sampling. Held-out rewards are not charged.
         seconds: wall clock of the whole run. When it is over, the states are denoised as they stand and
             the result is flagged ``truncated``.
@@ -65,6 +66,21 @@ class Spent:
     dead_states: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    @property
+    def forward_equivalents(self) -> int:
+        """Rows through networks over all groups, a backward row counted as two forward ones."""
+        return sum(self.model_rows) + self.padding_rows + 2 * self.backward_rows
+
+    @classmethod
+    def nothing(cls) -> Spent:
+        return cls([], [], [], [])
+
+    def __add__(self, other: Spent) -> Spent:
+        """Add accounts of runs one after the other: lists are joined, counts added."""
+        mine, theirs = asdict(self), asdict(other)
+        total = {name: mine[name] + theirs[name] for name in mine}
+        return Spent(**{**total, "peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes)})
 
     def total(self, what: str) -> int:
         """Sum a per-group count over groups."""
@@ -114,6 +130,18 @@ class Ledger:
     def out_of_time(self) -> bool:
         limit = self.budget.seconds if self.budget else None
         return limit is not None and self.seconds >= limit
+
+    def snapshot(self, counters: dict[str, int]) -> dict[str, Any]:
+        """Return the account, with the workers' counters in it, as plain values."""
+        per_run = {k: v + counters.get(k, 0) for k, v in self.per_run.items()}
+        per_group = {k: v.clone() for k, v in self.per_group.items()}
+        return {"per_group": per_group, "per_run": per_run, "seconds": self.seconds}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from an account: what was spent stays spent, seconds included."""
+        self.per_group = {k: v.clone() for k, v in saved["per_group"].items()}
+        self.per_run = dict(saved["per_run"])
+        self.started = time.perf_counter() - saved["seconds"]
 
     def spent(self) -> Spent:
         counts: dict[str, Any] = {k: v.tolist() for k, v in self.per_group.items()}

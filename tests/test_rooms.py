@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "preparation",
         "methods",
         "engine",
-        "pools",
+        "pools guides",
         "potentials solvers",
         "values process result",
         "models rewards particles",

@@ -13,8 +13,9 @@ from torch import Tensor
 from itscale import particles as core
 from itscale.budget import Ledger
 from itscale.engine.particles import Particles
-from itscale.engine.worker import Place, Shift
+from itscale.engine.worker import Place, Scored
 from itscale.errors import NonFiniteState, RewardError
+from itscale.guides import Guide
 from itscale.noise import Address, Noise, Purpose
 from itscale.pools import OpenPool
 from itscale.potentials import Potential
@@ -38,6 +39,7 @@ class Engine:
     Attributes:
         steps: T, the number of moves; levels run from 0 to T.
         has_reward: whether anything can be scored.
+        has_gradient: whether the reward is differentiable.
         ancestors: per move, and once at the end, the slot of every particle's ancestor in the population of
             the move before (of the first draw for the first move).
     """
@@ -55,6 +57,7 @@ class Engine:
         rows_per_look: int = 1,
         tilt: float = 1.0,
         has_reward: bool = True,
+        has_gradient: bool = False,
         initial: Tensor | None = None,
     ) -> None:
         self.pool = pool
@@ -67,6 +70,7 @@ class Engine:
         self.rows_per_look = rows_per_look
         self.tilt = tilt
         self.has_reward = has_reward
+        self.has_gradient = has_gradient
         self.initial = initial
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.warnings: list[str] = []
@@ -89,15 +93,25 @@ class Engine:
         return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
 
     def propose(
-        self, p: Particles, kernel: Kernel | None = None, children: int = 1, shift: Shift | None = None
+        self,
+        p: Particles,
+        kernel: Kernel | None = None,
+        children: int = 1,
+        guide: Guide | None = None,
+        context: Particles | None = None,
     ) -> Particles:
         """Move every particle ``children`` times by one kernel step; child c of slot i is at i * m + c.
 
-        ``shift`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``.
+        ``guide`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``. It may learn
+        from ``context``, particles at the same level that exist before the move, by default ``p``.
         """
         kernel = kernel or self.kernel
         fields = p.repeat(children)
         fields["level"] = fields["level"] + 1
+        population = None
+        if guide is not None and guide.wants_context:
+            context = context or p
+            population = (context.rows, context.value)
         rows, ratio = self.pool.call(
             "propose",
             p.rows,
@@ -105,7 +119,8 @@ class Engine:
             self._place(p, children),
             kernel=None if kernel is self.kernel else kernel,
             children=children,
-            shift=shift,
+            guide=guide,
+            population=population,
         )
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
@@ -116,18 +131,28 @@ class Engine:
         fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
         return replace(p, rows=rows, move=p.move + 1, **fields)
 
-    def look(self, p: Particles) -> Particles:
-        """Evaluate the model at rows that were not looked at yet: one NFE each."""
+    def look(self, p: Particles, gradient: bool = False) -> Particles:
+        """Evaluate the model at rows that were not looked at yet: one NFE each.
+
+        With ``gradient`` the reward is scored too and its gradient with respect to the state, through
+        decoder and network, stays with the rows: a backward row each.
+        """
+        if gradient:
+            rows, scored = self.pool.call("look_with_gradient", p.rows, _one_level(p.level), self._place(p))
+            self._charge_looks(torch.full((p.groups,), p.n))
+            self.ledger.charge(backward_rows=p.groups * p.n * self.rows_per_look)
+            return self._take_scores(replace(p, rows=rows), scored)
         looked = self.pool.call("look", p.rows, _one_level(p.level), self._place(p))
         if looked is not p.rows:
             self._charge_looks(torch.full((p.groups,), p.n))
         return replace(p, rows=looked)
 
-    def score(self, p: Particles) -> Particles:
+    def score(self, p: Particles, gradient: bool = False) -> Particles:
         """Score the denoised samples, or the states themselves on the last level.
 
         A particle that was scored at its level keeps its score: a copy is never scored again, and neither
-        is a sample that the last move took over unchanged from the denoised sample before it.
+        is a sample that the last move took over unchanged from the denoised sample before it. With
+        ``gradient`` the reward's gradient with respect to the denoised sample stays with the rows.
         """
         level = _one_level(p.level)
         final = level == self.steps
@@ -135,9 +160,22 @@ class Engine:
             return p
         if final and bool((p.scored == self.steps - 1).all()):
             return self._final_score(replace(p, scored=p.level))
+        if gradient and not final:
+            rows, scored = self.pool.call("score_with_gradient", p.rows, level, self._place(p))
+            return self._take_scores(replace(p, rows=rows), scored)
         keep = isinstance(level, int) and level >= self.steps - 1
         rows, scored = self.pool.call("score", p.rows, level, self._place(p), keep_samples=keep)
+        return self._take_scores(replace(p, rows=rows), scored)
+
+    def denoised(self, p: Particles) -> Tensor:
+        """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""
+        rows = self.pool.call("denoise", p.rows, _one_level(p.level))
+        return rows.x.reshape(*p.level.shape, *rows.x.shape[1:]).cpu()
+
+    def _take_scores(self, p: Particles, scored: Scored) -> Particles:
+        """Account for scores, and make values of them."""
         shape = p.level.shape
+        final = _one_level(p.level) == self.steps
         reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
         calls = scored.calls.reshape(shape).sum(dim=1)
         self.ledger.charge(
@@ -155,7 +193,7 @@ class Engine:
         reward = torch.where(valid, reward, p.reward)
         value = torch.where(valid, self._value(reward), self._value(kept))
         value = torch.where(finite, value, -torch.inf)
-        p = replace(p, rows=rows, reward=reward, value=value, scored=p.level, valid=valid)
+        p = replace(p, reward=reward, value=value, scored=p.level, valid=valid)
         if final:
             return self._final_score(p)
         self._warn_if_constant(reward)
@@ -187,14 +225,31 @@ class Engine:
             carry=carry,
         )
 
-    def resample(self, p: Particles, rule: Any, scheme: str = "systematic") -> Particles:
-        """Resample the groups that the rule picks; the others carry their weights on."""
+    def resample(
+        self, p: Particles, rule: Any, scheme: str = "systematic", n: int | None = None
+    ) -> Particles:
+        """Resample the groups that the rule picks; the others carry their weights on.
+
+        If ``n`` is another number of particles than there are, every group is resampled to it.
+        """
+        if n is not None and n != p.n:
+            return self._resize(p, scheme, n)
         mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
         if not mask.any():
             return replace(p, move=p.move + 1)
         self._warn_if_collapsed(p)
         u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
         done = core.adaptive(mask, p.log_weights, u, scheme)
+        return replace(
+            p.take(done.ancestors),
+            log_weights=done.log_weights,
+            log_evidence=p.log_evidence + done.log_evidence_increment,
+            move=p.move + 1,
+        )
+
+    def _resize(self, p: Particles, scheme: str, n: int) -> Particles:
+        u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, n))
+        done = core.resample(p.log_weights, u, scheme, n)
         return replace(
             p.take(done.ancestors),
             log_weights=done.log_weights,
@@ -254,6 +309,24 @@ class Engine:
             return t.reshape(p.groups, p.n, *t.shape[1:])
 
         return Final(shaped(states), shaped(samples), None if held_out is None else shaped(held_out))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what the engine remembers of a run, as plain values."""
+        return {
+            "ancestors": list(self.ancestors),
+            "warnings": list(self.warnings),
+            "constant_scores": self._constant_scores,
+            "has_resampled": self._has_resampled,
+            "ledger": self.ledger.snapshot(self.pool.counters()),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.ancestors = list(saved["ancestors"])
+        self.warnings = list(saved["warnings"])
+        self._constant_scores = saved["constant_scores"]
+        self._has_resampled = saved["has_resampled"]
+        self.ledger.restore(saved["ledger"])
 
     def _value(self, reward: Tensor) -> Tensor:
         return torch.zeros_like(reward) if self.tilt == 0 else self.tilt * reward

@@ -18,12 +18,15 @@ class Rows:
         raw: network output at x, or None before a look.
         history: earlier denoised samples, newest first, for multistep solvers; empty after a jump in time.
         samples: decoded final samples, kept from the last scoring.
+        gradient: of the reward, shaped like ``x``; with respect to ``x`` or to the denoised sample, as asked
+            for at the look.
     """
 
     x: Tensor
     raw: Tensor | None = None
     history: tuple[Tensor, ...] = ()
     samples: Tensor | None = None
+    gradient: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -31,11 +34,16 @@ class Rows:
     def take(self, index: Int64[Tensor, " m"]) -> Rows:
         """Gather rows; every field moves together."""
         index = index.to(self.x.device)
+
+        def pick(field: Tensor | None) -> Tensor | None:
+            return None if field is None else field.index_select(0, index)
+
         return Rows(
             self.x.index_select(0, index),
-            None if self.raw is None else self.raw.index_select(0, index),
+            pick(self.raw),
             tuple(h.index_select(0, index) for h in self.history),
-            None if self.samples is None else self.samples.index_select(0, index),
+            pick(self.samples),
+            pick(self.gradient),
         )
 
     @classmethod
@@ -52,6 +60,7 @@ class Rows:
             together("raw"),
             tuple(torch.cat([p.history[i] for p in parts]) for i in range(depth)),
             together("samples"),
+            together("gradient"),
         )
 
     def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:

@@ -6,8 +6,9 @@ Everything large is made per micro-batch. ``torch.no_grad`` is set here and nowh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +16,11 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from itscale.engine.rows import Rows
+from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.scoring import Reward
 from itscale.solvers import Kernel, Move
-
-Shift = Callable[[Evaluation, int | Tensor], Tensor]
-"""``shift(at, level)`` -> what is added to the standard normal noise of a move, shaped like ``at.x``."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,10 @@ class Worker:
             x[rows] = unit * scale
         return Rows(x)
 
+    @cached_property
+    def bridge(self) -> Bridge:
+        return Bridge.of(self.process, self.times)
+
     @torch.no_grad()
     def look(self, rows: Rows, level: int | Tensor, at: Place) -> Rows:
         """Evaluate the network at every row that was not looked at yet."""
@@ -102,6 +105,40 @@ class Worker:
         return rows.with_(raw=raw)
 
     @torch.no_grad()
+    def look_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
+        """Evaluate network and reward at every row, and the reward's gradient through both."""
+        raw, gradient = torch.empty_like(rows.x), torch.empty_like(rows.x)
+        values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        for part in self._chunks(len(rows)):
+            with torch.enable_grad():
+                x = rows.x[part].detach().requires_grad_()
+                here = self._evaluate(x, _part(level, part), at.group[part])
+                reward = self._raw_reward(here.denoised, _part(level, part), at, part)
+                gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
+            raw[part], values[part] = here.raw.detach(), reward.detach().double()
+        return rows.with_(raw=raw, gradient=gradient), _scored(values, rows.x)
+
+    @torch.no_grad()
+    def score_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
+        """Score the denoised sample of every row, with the reward's gradient with respect to it."""
+        assert rows.raw is not None, "score needs a look first"
+        gradient = torch.empty_like(rows.x)
+        values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        for part in self._chunks(len(rows)):
+            here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
+            with torch.enable_grad():
+                denoised = here.denoised.detach().requires_grad_()
+                reward = self._raw_reward(denoised, _part(level, part), at, part)
+                gradient[part] = torch.autograd.grad(reward.sum(), denoised)[0]
+            values[part] = reward.detach().double()
+        return rows.with_(gradient=gradient), _scored(values, rows.x)
+
+    def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: slice) -> Tensor:
+        assert self.reward is not None
+        facts = {**self._facts(level), "conditions": self._conditions(at, part)}
+        return self.reward.raw(self.process.model.decode(denoised), facts)
+
+    @torch.no_grad()
     def propose(
         self,
         rows: Rows,
@@ -110,22 +147,28 @@ class Worker:
         *,
         kernel: Kernel | None = None,
         children: int = 1,
-        shift: Shift | None = None,
+        guide: Guide | None = None,
+        population: tuple[Rows, Float64[Tensor, "g n"]] | None = None,
     ) -> tuple[Rows, Float64[Tensor, " rows"] | None]:
         """Move every row ``children`` times by one kernel step.
+
+        Args:
+            guide: adds to the noise of the moves.
+            population: rows and values that the guide may learn from, all at the rows' level.
 
         Returns:
             The moved rows, not looked at, and log p - log q per row where the noise was shifted.
         """
         kernel = kernel or self.kernel
+        guided = None if guide is None else _Guided(guide, self._context(level, population))
         total = len(at)
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
         memory = min(kernel.history, len(rows.history) + 1)
         history = tuple(torch.empty_like(x) for _ in range(memory))
-        ratio = None if shift is None else torch.zeros(total, dtype=torch.float64, device=x.device)
+        ratio = None if guide is None else torch.zeros(total, dtype=torch.float64, device=x.device)
         for part in self._chunks(total):
             for move, where, denoised, past, change in self._moves(
-                rows, level, at, part, kernel, children, shift
+                rows, level, at, part, kernel, children, guided
             ):
                 x[where] = move.x
                 for target, source in zip(history, (denoised, *past), strict=False):
@@ -196,7 +239,7 @@ class Worker:
         part: slice,
         kernel: Kernel,
         children: int,
-        shift: Shift | None,
+        guided: _Guided | None,
     ) -> Iterator[tuple[Move, Any, Tensor, tuple[Tensor, ...], Tensor | None]]:
         """Move one micro-batch; kernels that take one level at a time see the rows level by level."""
         index = torch.arange(len(at))[part]
@@ -211,7 +254,8 @@ class Worker:
             assert raw is not None, "propose needs a look first"
             here = self._evaluation(x, k, raw)
             past = tuple(h[source] for h in rows.history)
-            z, change = self._noise(kernel, here, k, at, chosen, shift)
+            gradient = None if rows.gradient is None else rows.gradient[source]
+            z, change = self._noise(kernel, here, k, at, chosen, guided, gradient)
             group = at.group[chosen]
             step = k
 
@@ -227,18 +271,32 @@ class Worker:
         level: int | Tensor,
         at: Place,
         chosen: Tensor,
-        shift: Shift | None,
+        guided: _Guided | None,
+        gradient: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         levels = [level] if isinstance(level, int) else level.unique().tolist()
         if not any(kernel.is_noisy(k) for k in levels):
             return None, None
         z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), here.x.shape[1:], here.x.dtype)
-        if shift is None:
+        if guided is None:
             return z, None
-        d = shift(here, level)
+        d = guided.guide(View(here, level, gradient, at.group[chosen], self.bridge, guided.context))
         # Proposing z = d + xi in place of xi: log p - log q = -d.xi - |d|^2 / 2, exact for any kernel.
         change = -(d * (z + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
         return z + d, change
+
+    def _context(
+        self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None
+    ) -> Context | None:
+        """The population's denoised samples and values, as guides see them."""
+        if population is None:
+            return None
+        rows, value = population
+        parts = [
+            self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part]).denoised.flatten(1)
+            for part in self._chunks(len(rows))
+        ]
+        return Context(torch.cat(parts).reshape(*value.shape, -1), value.to(rows.x.device))
 
     def _decode(self, rows: Rows, level: int | Tensor, at: Place, part: slice) -> Tensor:
         if isinstance(level, int) and level == self.times.shape[0] - 1:
@@ -283,6 +341,26 @@ class Worker:
     def _facts(self, level: int | Tensor) -> dict[str, Any]:
         final = isinstance(level, int) and level == self.times.shape[0] - 1
         return {"step": level, "t": self.times[level], "is_final": final}
+
+
+@dataclass(frozen=True)
+class _Guided:
+    """A guide, with the population that it may learn from."""
+
+    guide: Guide
+    context: Context | None
+
+
+def _present(raw: Tensor | None) -> Tensor:
+    assert raw is not None, "a look comes first"
+    return raw
+
+
+def _scored(values: Float64[Tensor, " rows"], x: Tensor) -> Scored:
+    """What a differentiable reward returned, with NaN and +inf as invalid."""
+    valid = ~(values.isnan() | (values == math.inf))
+    packed = torch.stack([values, valid.double(), x.flatten(1).isfinite().all(dim=1).double()]).cpu()
+    return Scored(packed[0], packed[1].bool(), packed[2].bool(), torch.ones(len(values), dtype=torch.int64))
 
 
 def _part(level: int | Tensor, part: slice) -> int | Tensor:

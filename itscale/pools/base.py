@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -19,6 +20,11 @@ class RowsHandle(Protocol):
 
 class OpenPool(Protocol):
     """A pool with a worker in it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows go that come from a checkpoint."""
+        ...
 
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Run a verb of the worker on rows; what comes back is a handle and small host tensors."""

@@ -40,6 +40,10 @@ class Local:
 class OpenLocal:
     worker: Any
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.worker.device)
+
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.worker, verb)(*args, **kwargs)
 

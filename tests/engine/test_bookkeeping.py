@@ -97,7 +97,7 @@ def labelled(groups: int = 2, n: int = 5) -> Particles:
     """Particles whose every field says which particle it belongs to."""
     slot = torch.arange(groups * n).reshape(groups, n)
     row = slot.flatten().float()[:, None]
-    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), row + 400)
+    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), row + 400, row + 500)
     p = Particles.first(rows, groups, n)
     values = {
         f.name: slot.to(getattr(p, f.name).dtype) + 1000 * i
@@ -186,12 +186,21 @@ def test_children_lie_beside_each_other_and_child_zero_is_the_only_child():
     assert many.origin.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]] * 2
 
 
+class Bent:
+    """A guide that depends on the state and is far from any optimum."""
+
+    wants_context = False
+
+    def __call__(self, view):
+        return 0.3 * torch.tanh(view.here.x) + 0.2
+
+
 def test_a_shifted_proposal_is_paid_for_in_the_weight():
     """E[f exp(log p/q)] under the shifted move is E[f] under the plain one, whatever the shift."""
     engine = make_engine(mixture_2d(), linear, groups=1, steps=5)
     p = engine.look(engine.propose(engine.look(engine.start(20_000))))
     plain = engine.propose(p).rows.x
-    moved = engine.propose(p, shift=lambda at, level: 0.3 * torch.tanh(at.x) + 0.2)
+    moved = engine.propose(p, guide=Bent())
     weights = moved.log_ratio.exp().flatten()
     # the weight has mean 1 and deviation below 1: 4.89 standard errors
     assert abs(float(weights.mean()) - 1) <= 4.89 * float(weights.std()) / 20_000**0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -92,6 +93,17 @@ def test_bias_of_few_particles_vanishes_and_their_spread_falls_as_the_square_roo
         assert 1.5 < few / many < 2.9
 
 
+@dataclass(frozen=True)
+class Constant:
+    """The same shift for all rows and coordinates."""
+
+    shift: float
+    wants_context: ClassVar[bool] = False
+
+    def __call__(self, view):
+        return torch.full_like(view.here.x, self.shift)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PerfectlyShifted(ImportanceSampling):
     """For one Gaussian and a linear reward: shift each noise by std times the gradient of the next value."""
@@ -110,7 +122,7 @@ class PerfectlyShifted(ImportanceSampling):
         alpha, sigma = float(engine.times[level + 1]), 1 - float(engine.times[level + 1])
         gradient = self.slope * alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
         shift = float(engine.kernel.c[0, level]) * gradient
-        p = engine.propose(p, shift=lambda at, k: torch.full_like(at.x, shift))
+        p = engine.propose(p, guide=Constant(shift))
         is_last = level + 1 == engine.steps
         p = engine.weight(engine.score(p if is_last else engine.look(p)), Difference())
         return State(p, is_done=is_last)

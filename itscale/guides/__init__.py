@@ -1,0 +1,16 @@
+"""Guides: what is added to the noise of a move. Whatever a guide does, weights make up for it exactly."""
+
+from itscale.guides.base import Bridge, Context, Guide, View, capped
+from itscale.guides.gradient import DenoisedGradient, NetworkGradient
+from itscale.guides.population import Population
+
+__all__ = [
+    "Bridge",
+    "Context",
+    "DenoisedGradient",
+    "Guide",
+    "NetworkGradient",
+    "Population",
+    "View",
+    "capped",
+]
