@@ -13,6 +13,7 @@ from itscale.grids import get_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.base import Given, Model
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
+from itscale.scoring import Reward, as_reward
 from itscale.solvers import Kernel, Solver, get_solver
 
 
@@ -28,6 +29,7 @@ class Setup:
     process: ContinuousProcess
     times: Tensor
     kernel: Kernel
+    cost: Cost
     plan: Plan
 
     def describe(self) -> dict[str, Any]:
@@ -63,6 +65,8 @@ def prepare(
     chosen = _sized(_method(method, reward), n, particles)
     if chosen.needs.reward and reward is None:
         raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
+    if chosen.needs.gradient:
+        _check_gradient(chosen, as_reward(reward))
     if guidance != 1.0:
         model = Given(model, None, guidance)
     view = process or (SDE() if chosen.needs.noise else ODE())
@@ -84,7 +88,7 @@ def prepare(
         model.rows_per_look,
     )
     plan = chosen.plan(cost, budget)
-    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, plan)
+    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, cost, plan)
 
 
 def describe(value: Any) -> Any:
@@ -131,6 +135,15 @@ def _solver(solver: str | Solver | None, view: ODE | SDE) -> Solver:
     if not chosen.is_stochastic and not is_deterministic:
         raise ConfigError(f"{name} solves the ODE and the process is an SDE; use ODE(), or solver='2m-sde'")
     return chosen
+
+
+def _check_gradient(method: Method, reward: Reward) -> None:
+    if not reward.gradient_ready:
+        raise ConfigError(
+            f"{type(method).__name__} needs the reward's gradient, and {reward.name!r} has none: declare "
+            "@itscale.reward(differentiable=True) if it has one, or use a method without gradients, such as "
+            "'smc' or guide='population'"
+        )
 
 
 def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:

@@ -56,7 +56,7 @@ def methods(name: Name = None) -> None:
             key,
             str(entry().claim),
             entry().claim.evidence or "none",
-            bool(getattr(entry.needs, "gradient", False)),
+            entry().needs.gradient,
             _cost(entry),
             _first_line(entry),
         )

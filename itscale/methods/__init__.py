@@ -3,10 +3,15 @@
 from itscale.errors import ConfigError, unknown_name
 from itscale.methods.base import Claim, Cost, Method, Needs, Plan, State
 from itscale.methods.best_of_n import BestOfN
+from itscale.methods.cts import CTS
+from itscale.methods.das import DAS
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
+from itscale.methods.profile import Profile
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
+from itscale.methods.tds import TDS
+from itscale.methods.twisted import TwistedSMC
 from itscale.methods.unguided import Unguided
 
 METHODS: dict[str, type] = {
@@ -16,6 +21,10 @@ METHODS: dict[str, type] = {
     "smc": SMC,
     "nested-smc": NestedSMC,
     "svdd": SVDD,
+    "twisted-smc": TwistedSMC,
+    "tds": TDS,
+    "das": DAS,
+    "cts": CTS,
 }
 
 
@@ -32,9 +41,12 @@ def get_method(value: str | Method) -> Method:
 
 
 __all__ = [
+    "CTS",
+    "DAS",
     "METHODS",
     "SMC",
     "SVDD",
+    "TDS",
     "BestOfN",
     "Claim",
     "Cost",
@@ -43,7 +55,9 @@ __all__ = [
     "Needs",
     "NestedSMC",
     "Plan",
+    "Profile",
     "State",
+    "TwistedSMC",
     "Unguided",
     "get_method",
 ]

@@ -17,6 +17,8 @@ class Needs:
 
     noise: bool = False
     reward: bool = True
+    gradient: bool = False
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Claim:
 
     Attributes:
         target: ``"tilted"`` for p(x) exp(tilt * r(x)), ``"base"`` for p(x), None for search.
-        evidence: ``"unbiased"`` if exp(log_evidence) has mean Z, else None.
+        evidence: ``"unbiased"`` if exp(log_evidence) has mean Z, ``"consistent"`` if it only tends to Z as
+            particles are added, else None.
     """
 
     target: str | None
@@ -59,11 +62,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a run and what it will cost per group."""
+    """Sizes of a run and what it will cost per group.
+
+    Attributes:
+        gradients: those of the looks that also go backwards through the network; each counts for two more
+            rows against ``Budget.model_rows``.
+    """
 
     particles: int
     nfe: int
     reward_calls: int
+    gradients: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def plan_particles(
         plan = cost_of(n)
         spends = {
             "nfe": plan.nfe,
-            "model_rows": plan.nfe * rows_per_look,
+            "model_rows": (plan.nfe + 2 * plan.gradients) * rows_per_look,
             "reward_calls": plan.reward_calls,
         }
         for what, amount in spends.items():

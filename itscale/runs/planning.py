@@ -13,7 +13,7 @@ from itscale.preparation import Setup, prepare
 from itscale.runs.cells import Cell
 from itscale.runs.config import Config
 from itscale.runs.density import density_rows
-from itscale.sampling import PILOT_PARTICLES
+from itscale.sampling import PILOT_PARTICLES, profile_looks
 
 STATES_HELD = 6  # states, network outputs, history, samples, and a gathered copy of each kind
 
@@ -125,9 +125,10 @@ def plan_cell(cell: Cell) -> CellPlan:
     calls = sizes.reward_calls
     if reward is not None and not setup.method.needs.reward:
         calls = max(calls, sizes.particles)  # scored once at the end, though nothing is steered
-    pilot = (
-        PILOT_PARTICLES * cell.run.steps * cell.model.load().rows_per_look if cell.run.tilt == "auto" else 0
-    )
+    pilot = PILOT_PARTICLES * cell.run.steps * cell.model.load().rows_per_look
+    pilot = groups * pilot if cell.run.tilt == "auto" else 0
+    if setup.method.needs.profile:
+        pilot += profile_looks(groups, setup.cost) * model.rows_per_look
     held = STATES_HELD * sizes.particles * getattr(cell.method, "children", 1)
     return CellPlan(
         key=cell.key,
@@ -139,7 +140,7 @@ def plan_cell(cell: Cell) -> CellPlan:
         model_rows=groups * sizes.nfe * model.rows_per_look,
         reward_calls=groups * calls,
         held_out_calls=groups * sizes.particles if cell.values.get("held_out") is not None else 0,
-        pilot_rows=groups * pilot,
+        pilot_rows=pilot,
         density_rows=density_rows(cell.model.load(), groups),
         memory_bytes=groups * held * math.prod(model.event_shape) * _element_size(model),
     )

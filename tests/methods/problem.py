@@ -25,11 +25,19 @@ def linear_reward(vectors):
     return vectors @ torch.tensor(DIRECTION, dtype=vectors.dtype)
 
 
-def run(method: Any, groups: int = 64, tilt: float = 1.0, seed: int = 1, **settings: Any) -> Result:
+def run(
+    method: Any, groups: int = 64, tilt: float = 1.0, seed: int = 1, reward: Any = None, **settings: Any
+) -> Result:
     """50 ancestral steps, for which published figures exist."""
     settings = {"process": itscale.SDE(), "solver": "ancestral", "steps": 50, **settings}
     return itscale.sample(
-        mixture_2d(), reward=linear_reward, method=method, groups=groups, tilt=tilt, seed=seed, **settings
+        mixture_2d(),
+        reward=reward or linear_reward,
+        method=method,
+        groups=groups,
+        tilt=tilt,
+        seed=seed,
+        **settings,
     )
 
 

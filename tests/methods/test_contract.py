@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.contracts.methods import (
     METHOD_CASES,
     check_budget_is_obeyed,
     check_claim,
+    check_resumes_to_the_same_bits,
     check_saved_result_comes_back,
 )
 from tests.methods.mutants import (
@@ -23,15 +25,30 @@ from tests.methods.mutants import (
 )
 
 
-@pytest.mark.parametrize("method", METHOD_CASES, ids=repr)
+def label(method: Any) -> str:
+    """The settings that differ from the defaults."""
+    changed = [
+        f"{f.name}={getattr(method, f.name)!r}"[:40]
+        for f in fields(method)
+        if getattr(method, f.name) != f.default and f.name != "profile"
+    ]
+    return f"{type(method).__name__}({', '.join(changed)})"
+
+
+@pytest.mark.parametrize("method", METHOD_CASES, ids=label)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_contract(check, method):
     check(method)
 
 
-@pytest.mark.parametrize("method", METHOD_CASES, ids=repr)
+@pytest.mark.parametrize("method", METHOD_CASES, ids=label)
 def test_saved_results_come_back_bit_for_bit(method, tmp_path):
     check_saved_result_comes_back(method, tmp_path)
+
+
+@pytest.mark.parametrize("method", METHOD_CASES, ids=label)
+def test_interrupted_runs_go_on_to_the_same_bits(method, tmp_path):
+    check_resumes_to_the_same_bits(method, tmp_path)
 
 
 def test_every_method_of_the_table_is_in_the_battery():

@@ -1,0 +1,158 @@
+"""What base trajectories teach about a model and a reward: how far early denoised samples can be trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from itscale.errors import ConfigError
+
+UNRELATED = 0.001  # squared correlation below which an early reward says nothing
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Figures of unguided trajectories on one grid, made by ``itscale.calibrate``.
+
+    Attributes:
+        times: (steps,) of the looks.
+        spread: (steps,) posterior variance of the data per coordinate: mean |x_1 - D|^2 / d.
+        slope: (steps,) regression of the final reward on the reward of the denoised sample, in [0, 1]; None
+            for a profile of the model alone.
+        correlation: (steps,) squared correlation of the two, not falling, 1 at the end; None likewise.
+        reward_std: standard deviation of the final reward within a condition.
+        nfe: what it cost.
+        model, reward: names, for the reader.
+    """
+
+    times: tuple[float, ...]
+    spread: tuple[float, ...]
+    slope: tuple[float, ...] | None = None
+    correlation: tuple[float, ...] | None = None
+    reward_std: float = math.nan
+    nfe: int = 0
+    model: str = ""
+    reward: str = ""
+
+    @classmethod
+    def fit(
+        cls,
+        times: Float64[Tensor, " steps"],
+        errors: Float64[Tensor, "g n steps"],
+        rewards: Float64[Tensor, "g n points"],
+        **facts: Any,
+    ) -> Profile:
+        """Summarise trajectories.
+
+        Args:
+            times: of the looks.
+            errors: |x_1 - D|^2 / d of every trajectory at every look.
+            rewards: of the denoised samples at every look.
+        """
+        r = torch.where(rewards.isfinite().all(-1, keepdim=True), rewards, torch.nan)
+        r = r - r.nanmean(1, keepdim=True)  # within a condition: levels of reward differ between them
+        scale = (r[..., -1:] ** 2).nanmean(1, keepdim=True).sqrt()
+        if not bool((scale > 0).any()):
+            raise ConfigError(
+                "the reward does not vary over unguided samples, so there is nothing to calibrate; use "
+                "method='smc', or another reward"
+            )
+        r = torch.where(scale > 0, r / scale, torch.nan)
+        cross = (r * r[..., -1:]).nansum((0, 1))
+        square, total = (r**2).nansum((0, 1)), (r[..., -1] ** 2).nansum()
+        correlation = (cross**2 / (square * total).clamp_min(1e-300)).clamp(0, 1)
+        correlation = torch.where(cross > 0, correlation, 0.0).cummax(0).values
+        correlation[-1] = 1.0
+        slope = torch.where(correlation < UNRELATED, 0.0, (cross / square.clamp_min(1e-300)).clamp(0, 1))
+        return replace(
+            cls.of_model(times, errors, **facts),
+            slope=tuple(slope.tolist()),
+            correlation=tuple(correlation.tolist()),
+            reward_std=float(scale.nanmean()),
+        )
+
+    @classmethod
+    def of_model(
+        cls, times: Float64[Tensor, " steps"], errors: Float64[Tensor, "g n steps"], **facts: Any
+    ) -> Profile:
+        """Summarise how vague denoised samples are; arguments as for ``fit``."""
+        spread = errors.mean((0, 1)).flip(0).cummax(0).values.flip(0)  # it cannot grow with time
+        return cls(tuple(times.tolist()), tuple(spread.tolist()), **facts)
+
+    def on(self, times: Float64[Tensor, " steps"]) -> Profile:
+        """Interpolate to another grid of the same path, linearly in time."""
+        if len(times) == len(self.times) and all(
+            math.isclose(a, b, abs_tol=1e-9) for a, b in zip(times.tolist(), self.times, strict=True)
+        ):
+            return self
+
+        def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+            if values is None:
+                return None
+            known, at = torch.tensor(self.times), torch.tensor(values)
+            right = torch.searchsorted(known, times.to(known)).clamp(1, len(known) - 1)
+            share = ((times.to(known) - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
+            return tuple((at[right - 1] + share * (at[right] - at[right - 1])).tolist())
+
+        correlation = moved(self.correlation)
+        if correlation is not None:
+            correlation = (*correlation[:-1], 1.0)
+        spread = moved(self.spread)
+        assert spread is not None
+        fields = {**asdict(self), "times": tuple(times.tolist()), "spread": spread}
+        return Profile(**{**fields, "slope": moved(self.slope), "correlation": correlation})
+
+    def exponents(self) -> tuple[float, ...]:
+        """Half the slope and half a ramp: the slope alone is too sure in the tilted region, the ramp too shy.
+
+        Without a reward's slope 1 stands in for it.
+        """
+        steps = len(self.times)
+        slope = self.slope or (1.0,) * steps
+        ramp = [k / max(1, steps - 1) for k in range(steps)]
+        mixed = [(b + k) / 2 for b, k in zip(slope, ramp, strict=True)]
+        return (*mixed[:-1], 1.0)
+
+    def schedule(self, spread: float) -> tuple[float, ...]:
+        """Relative numbers of particles: half everywhere alike, half where the reward is decided.
+
+        Args:
+            spread: tilt times the reward's standard deviation.
+        """
+        if self.correlation is None:
+            raise ConfigError(
+                "schedule='half' needs a profile of the reward: itscale.calibrate(model, reward)"
+            )
+        gains = [b - a for a, b in zip((0.0, *self.correlation[:-1]), self.correlation, strict=True)]
+        z = [math.sqrt(math.expm1(min(spread**2 * gain, 6.0))) for gain in gains]
+        mean = sum(z) / len(z) or 1.0
+        z = [max(v / mean, 0.25) for v in z]
+        mean = sum(z) / len(z)
+        return tuple(0.5 + 0.5 * v / mean for v in z)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read a saved profile.
+
+        Raises:
+            ConfigError: if there is no such file, or it holds no profile.
+        """
+        try:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"profile {str(path)!r} cannot be read: {error}") from error

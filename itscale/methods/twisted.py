@@ -1,0 +1,182 @@
+"""Twisted SMC with everything that may be tuned: exponents, guided moves, numbers of particles over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from itscale.budget import Budget
+from itscale.engine import Engine, Particles
+from itscale.errors import ConfigError
+from itscale.guides import DenoisedGradient, Guide, NetworkGradient, Population
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
+from itscale.methods.tempering import Adaptive, Exponents, get_tempering
+from itscale.particles import WhenESSBelow, get_scheme
+from itscale.potentials import Tempered
+
+Guidance: TypeAlias = Literal["none", "network", "denoised", "population"]
+GUIDANCE = ("none", "network", "denoised", "population")
+FEWEST = 4  # particles at any level of a schedule
+
+
+@dataclass(frozen=True)
+class TwistedState(State):
+    """A population and the exponent that its values carry.
+
+    Attributes:
+        exponent: (g,), at the present level.
+        sizes: numbers of particles at the looks of all levels.
+    """
+
+    exponent: Float64[Tensor, " g"] = field(default_factory=lambda: torch.zeros(0))
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwistedSMC:
+    """SMC on the laws ``p_k(x) exp(a_k tilt r(D(x)))``, with moves that may be guided towards them.
+
+    Cost: N T NFE and as many reward calls; with ``guide="network"`` every look also goes backwards, which
+    takes about twice the time of the look again. Target: the tilted law as N grows, for any exponents, any
+    guide and any schedule; the evidence is unbiased unless exponents adapt to the particles.
+
+    Attributes:
+        particles: N; with a schedule, their mean over the levels.
+        ess_threshold: resample when ESS < this share of the particles.
+        scheme: resampling scheme.
+        tempering: exponents ``a_k``, by name, as a list, or an object of ``methods.tempering``.
+        guide: where moves are pushed: ``"network"`` along the reward's gradient through the network,
+            ``"denoised"`` along its gradient at the denoised sample (no backward pass through the network),
+            ``"population"`` towards what scores well in the population (no gradient at all), ``"none"``.
+        cap: largest norm of a push in standard deviations of the move; None does not limit it.
+        spread: (steps,) posterior variance of the data per coordinate at every level, for ``"denoised"`` and
+            ``"population"``.
+        schedule: (steps,) relative numbers of particles at every level; None keeps them equal.
+
+    Reference:
+        Wu et al. (2023), arXiv:2306.17775, Algorithm 1 (guided proposals in twisted SMC); Kim et al. (2025),
+        arXiv:2501.05803, Algorithm 1 (tempering).
+    """
+
+    particles: int | None = None
+    ess_threshold: float = 0.5
+    scheme: str = "systematic"
+    tempering: str | tuple[float, ...] | Exponents | Adaptive = "none"
+    guide: Guidance = "none"
+    cap: float | None = None
+    spread: tuple[float, ...] | None = None
+    schedule: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_count("particles", self.particles)
+        check_fraction("ess_threshold", self.ess_threshold)
+        get_scheme(self.scheme)
+        get_tempering(self.tempering)
+        if self.guide not in GUIDANCE:
+            raise ConfigError(f"guide must be one of {', '.join(GUIDANCE)}, got {self.guide!r}")
+        if self.cap is not None and not self.cap > 0:
+            raise ConfigError(f"cap must be > 0 standard deviations of a move, or None, got {self.cap!r}")
+        if self.guide in ("denoised", "population") and self.spread is None:
+            raise ConfigError(f"guide={self.guide!r} needs spread=, which itscale.calibrate measures")
+        if self.schedule is not None and not all(v > 0 for v in self.schedule):
+            raise ConfigError(f"schedule must hold relative numbers of particles > 0, got {self.schedule!r}")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True, gradient=self.guide in ("network", "denoised"))
+
+    @property
+    def claim(self) -> Claim:
+        """The tilted law, unless resampling is biased."""
+        if get_scheme(self.scheme).biased:
+            return Claim(None)
+        adapts = isinstance(get_tempering(self.tempering), Adaptive)
+        return Claim("tilted", "consistent" if adapts else "unbiased")
+
+    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        steps = cost.steps
+        for name, values in (("schedule", self.schedule), ("spread", self.spread)):
+            if values is not None and len(values) != steps:
+                raise ConfigError(f"{name} has {len(values)} entries for {steps} steps; give one each")
+        tempering = get_tempering(self.tempering)
+        if not isinstance(tempering, Adaptive):
+            tempering(steps)
+
+        def cost_of(n: int) -> Plan:
+            sizes = self.sizes(n, steps)
+            moved = [*sizes[1:], sizes[-1]]
+            inside = sum(m * extra for m, extra in zip(moved, cost.extra_looks, strict=True))
+            looks = sum(sizes)
+            return Plan(n, looks + inside, looks, looks if self.guide == "network" else 0)
+
+        minimum = 1 if self.schedule is None else FEWEST
+        return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look, minimum)
+
+    def sizes(self, n: int, steps: int) -> list[int]:
+        """Numbers of particles at the looks of all levels; they sum to n times the steps."""
+        if self.schedule is None:
+            return [n] * steps
+        total = sum(self.schedule)
+        sizes = [max(FEWEST, int(n * steps * share / total)) for share in self.schedule]
+        sizes[-1] = max(FEWEST, sizes[-1] + n * steps - sum(sizes))
+        return sizes
+
+    def init(self, engine: Engine, plan: Plan) -> TwistedState:
+        sizes = self.sizes(plan.particles, engine.steps)
+        nothing = torch.zeros(engine.groups, dtype=torch.float64)
+        start = TwistedState(engine.start(sizes[0]), exponent=nothing, sizes=tuple(sizes))
+        return self._seen(engine, start)
+
+    def step(self, engine: Engine, state: TwistedState) -> TwistedState:
+        p = before = state.particles
+        level = int(p.level[0, 0])
+        guide = None
+        if engine.is_noisy(level):  # copies made after the last noisy move would never part
+            size = state.sizes[min(level + 1, engine.steps - 1)]
+            p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
+            guide = self._guide(engine, state, level)
+        p = engine.propose(p, guide=guide, context=before)
+        if level + 1 == engine.steps:
+            p = engine.weight(engine.score(p), Tempered(torch.ones((), dtype=torch.float64)))
+            return replace(state, particles=p, is_done=True)
+        return self._seen(engine, replace(state, particles=p))
+
+    def _seen(self, engine: Engine, state: TwistedState) -> TwistedState:
+        """Look, score and weight where the particles are."""
+        if self.guide == "network":
+            p = engine.look(state.particles, gradient=True)
+        else:
+            p = engine.score(engine.look(state.particles), gradient=self.guide == "denoised")
+        exponent = self._exponent(engine, state, p)
+        return replace(state, particles=engine.weight(p, Tempered(exponent)), exponent=exponent)
+
+    def _exponent(self, engine: Engine, state: TwistedState, p: Particles) -> Float64[Tensor, " g"]:
+        tempering, level = get_tempering(self.tempering), int(p.level[0, 0])
+        if not isinstance(tempering, Adaptive):
+            return tempering(engine.steps)[level].expand(p.groups)
+        if level == engine.steps - 1:
+            return torch.ones(p.groups, dtype=torch.float64)
+        applied = p.carry.get("potential_memory", torch.zeros_like(p.value))
+        highest = float(tempering.ceiling(engine.steps)[level])
+        return tempering.next(p.log_weights + p.log_ratio, p.value, applied, state.exponent, highest)
+
+    def _guide(self, engine: Engine, state: TwistedState, level: int) -> Guide | None:
+        """The push of the move from this level: along the value that will count ahead."""
+        if self.guide == "none":
+            return None
+        tempering = get_tempering(self.tempering)
+        if isinstance(tempering, Adaptive):
+            exponent = state.exponent  # the one ahead is not known yet, and any will do
+        else:
+            exponent = tempering(engine.steps)[level + 1]
+        if self.guide == "network":
+            return NetworkGradient(exponent * engine.tilt, self.cap)
+        spread = torch.tensor(self.spread, dtype=torch.float64)
+        cap = 1e3 if self.cap is None else self.cap
+        if self.guide == "denoised":
+            return DenoisedGradient(exponent * engine.tilt, spread, cap)
+        return Population(exponent, spread, cap)

@@ -1,0 +1,7 @@
+"""``sample``: put model, process, solver, method, reward and budget together and run them."""
+
+from itscale.sampling.calibration import calibrate
+from itscale.sampling.entry import sample
+from itscale.sampling.pilots import PILOT_PARTICLES, PILOT_SPREAD, profile_looks
+
+__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample"]

@@ -1,0 +1,58 @@
+"""Make a result of a run that is over."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from itscale.budget import Spent
+from itscale.engine import Engine, Particles
+from itscale.methods import Method
+from itscale.particles import log_mean_exp
+from itscale.result import Result
+
+
+def make_result(
+    engine: Engine,
+    method: Method,
+    p: Particles,
+    trace: list[dict[str, Any]],
+    truncated: bool,
+    *,
+    modality: str,
+    pilot: Spent | None,
+    config: dict[str, Any],
+) -> Result:
+    """Bring the particles home; an ended run claims nothing about the target."""
+    final = engine.finish(p)
+    has_evidence = method.claim.evidence is not None and not truncated
+    evidence = p.log_evidence + log_mean_exp(p.log_weights)
+    sizes = {a.shape for a in engine.ancestors}
+    warnings = list(engine.warnings)
+    target = None if truncated else method.claim.target
+    if truncated:
+        warnings.append("the run was ended early: samples were denoised as they stood")
+    if dead := [i for i, z in enumerate(evidence.tolist()) if z == -math.inf]:
+        warnings.append(f"groups {dead} lost all their weight; their samples say nothing about the target")
+    return Result(
+        samples=final.samples,
+        states=final.states,
+        rewards=p.reward,
+        held_out=final.held_out,
+        log_weights=p.log_weights,
+        log_evidence=evidence if has_evidence else torch.full_like(evidence, torch.nan),
+        ess=torch.tensor([row["ess"] for row in trace], dtype=torch.float64),
+        ancestors=torch.stack(engine.ancestors) if len(sizes) == 1 else None,
+        times=engine.times,
+        tilt=engine.tilt,
+        claim={"target": target, "evidence": method.claim.evidence if has_evidence else None},
+        spent=engine.ledger.spent(),
+        modality=modality,
+        truncated=truncated,
+        pilot=pilot,
+        trace=trace,
+        config=config,
+        warnings=warnings,
+    )
