@@ -78,10 +78,10 @@ def run(
     with FolderLock(folder):
         store = Store(folder, config, resume=resume)
         done = store.done()
-        tell(RunStarted(folder, len(config.cells), sum(cell.key in done for cell in config.cells)))
         failed: list[dict[str, Any]] = []
         interrupted = False
         try:
+            tell(RunStarted(folder, len(config.cells), sum(cell.key in done for cell in config.cells)))
             for cell, planned in zip(config.cells, plans, strict=True):
                 if cell.key not in done:
                     _run_or_record(cell, planned, store, pool, tell, len(config.cells), failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -40,19 +41,30 @@ class FolderLock:
         self.path.unlink(missing_ok=True)
 
     def _take_over_or_refuse(self) -> None:
-        try:
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
-            pid, host = int(holder["pid"]), str(holder["host"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pid, host = 0, platform.node()  # unreadable: its writer was killed while writing
         where = self.path.parent
+        pid, host = self._holder()
         if host != platform.node():
             raise ConfigError(
                 f"{where} is in use by process {pid} on {host}; if that one is gone, delete {self.path}"
             )
         if pid and _is_alive(pid):
-            raise ConfigError(f"{where} is in use by process {pid}; wait for it, or choose another folder")
+            raise ConfigError(
+                f"{where} is in use by process {pid}; wait for it, or choose another folder with --out "
+                f"(if process {pid} is no run of itscale, delete {self.path})"
+            )
         self.path.unlink(missing_ok=True)
+
+    def _holder(self) -> tuple[int, str]:
+        """Return process and machine of the lock; process 0 if its writer was killed while writing."""
+        for _ in range(10):
+            try:
+                holder = json.loads(self.path.read_text(encoding="utf-8"))
+                return int(holder["pid"]), str(holder["host"])
+            except FileNotFoundError:
+                break
+            except (OSError, ValueError, KeyError, TypeError):
+                time.sleep(0.05)  # its writer may be between making the file and filling it
+        return 0, platform.node()
 
 
 def _is_alive(pid: int) -> bool:

@@ -29,7 +29,13 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(clean(row), ensure_ascii=False, separators=(",", ":")) + "\n")
-        file.flush()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's rows are on the disk, where a power cut leaves them."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -40,7 +46,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes: the tear may go through a character
     rows = []
     for number, line in enumerate(lines, 1):
         if not line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from itscale.runs.facts import facts
 
 OUTPUTS = Path("outputs")
 SAMPLES, TRACE = "samples.jsonl", "trace.jsonl"
+FIRST = ("lock.json", "cells", "images", "env.json", "config.yaml")
+"""What a run writes before anything else; a kill may leave some of it without the configuration."""
 
 
 def choose_folder(config: Config, out: str | Path | None, resume: bool) -> Path:
@@ -46,7 +49,9 @@ def choose_folder(config: Config, out: str | Path | None, resume: bool) -> Path:
 
 
 class Store:
-    """Writes one run. A cell is done when its ``summary.json`` exists; everything else may be partial.
+    """Writes one run. A cell is done when its ``summary.json`` exists and no row of its samples is missing.
+
+    Everything else may be partial: opening the folder drops the rows of cells that are not done.
 
     Raises:
         ConfigError: if the folder holds a run and ``resume`` is not set, or the run of other settings.
@@ -58,7 +63,7 @@ class Store:
         stated = folder / "config.yaml"
         if stated.exists():
             self._check_same(resume)
-        elif folder.exists() and any(p.name != "lock.json" for p in folder.iterdir()):
+        elif folder.exists() and any(p.name.partition(".partial")[0] not in FIRST for p in folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and holds no run; choose another folder")
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         (folder / "images").mkdir(exist_ok=True)
@@ -66,6 +71,7 @@ class Store:
             records.write_json(folder / "env.json", facts(config))
             header = f"# itscale run config.yaml\n# identity: {config.identity}\n# name: {config.name}\n"
             records.write_text(stated, header + config.to_yaml())
+        self._reopen_incomplete()
         done = set(self.done())
         for name in (SAMPLES, TRACE):
             records.keep(folder / name, lambda row: row["cell"] in done)
@@ -86,6 +92,13 @@ class Store:
             "resume with the same one, or choose another --out"
         )
 
+    def _reopen_incomplete(self) -> None:
+        """Take back the summary of a cell whose sample rows a damaged disk or a cut file has lost."""
+        found = Counter(row["cell"] for row in records.read_lines(self.folder / SAMPLES))
+        for key, summary in self.done().items():
+            if found[key] < len(summary["groups"]) * summary["particles"]:
+                (self.folder / "cells" / key / "summary.json").unlink()
+
     def done(self) -> dict[str, dict[str, Any]]:
         """Return the summaries of finished cells by key."""
         return {p.parent.name: read_json(p) for p in sorted(self.folder.glob("cells/*/summary.json"))}
@@ -102,8 +115,10 @@ class Store:
         return folder
 
     def finish_cell(self, key: str, summary: dict[str, Any], ancestors: np.ndarray | None) -> None:
-        """Write a cell's arrays and, last of all, its summary."""
+        """Write a cell's arrays and, once its rows are on the disk, its summary."""
         folder = self.cell_folder(key)
+        for name in (SAMPLES, TRACE):
+            records.flush(self.folder / name)
         if ancestors is not None:
             np.savez_compressed(folder / "ancestors.npz", ancestors=ancestors)
         (folder / "failure.json").unlink(missing_ok=True)
