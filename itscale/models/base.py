@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant
-from itscale.types import State, Time
+from itscale.types import PerRow, State, Time
 
 
 class Model(Protocol):
@@ -165,6 +165,12 @@ class Given:
     def given(self, condition: Any, guidance: float = 1.0) -> Given:
         """Bind anew; a condition of ``None`` keeps the one that is bound."""
         return Given(self.model, self.condition if condition is None else condition, guidance)
+
+    def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:
+        """Log-density of states by the guided ODE; options, cost and error as in ``models.log_prob``."""
+        from itscale.models.likelihood import log_prob  # which is built on this file
+
+        return log_prob(self, x, condition, **options).values
 
     def to(self, device: torch.device | str) -> Given:
         return replace(self, model=self.model.to(device))

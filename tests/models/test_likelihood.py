@@ -93,6 +93,27 @@ def test_conditions_are_per_row_and_bound_ones_are_used():
     assert log_prob(model.given(1.0), x).values.tolist() == pytest.approx(truth[1:] * 2, abs=1e-5)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_a_bound_model_has_the_density_of_its_guided_sampler(guidance):
+    def velocity(x, t, slope):
+        return slope[:, None] * x
+
+    model = wrap(
+        velocity,
+        predicts="velocity",
+        interpolant="linear",
+        event_shape=(2,),
+        conditional=True,
+        null_condition=0.0,
+    ).given(0.4, guidance)
+    x = torch.tensor([[0.3, -1.0], [2.0, 0.0]], dtype=torch.float64)
+    assert torch.equal(model.log_prob(x, steps=16), log_prob(model, x, steps=16).values)
+    # dx = a x dt with a = 0.4 guidance carries N(0, 1) to N(0, exp(2 a))
+    std = math.exp(0.4 * guidance)
+    exact = -(x**2).sum(1) / (2 * std**2) - 2 * math.log(std * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(model.log_prob(x), exact, rtol=0, atol=1e-5)  # RK4, 32 steps
+
+
 def test_cost_counts_rows_of_network_and_backward_passes():
     mixture = mixture_2d()
     x = points(mixture, 3)
