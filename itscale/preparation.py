@@ -47,6 +47,7 @@ def prepare(
     model: Model,
     *,
     reward: Any = None,
+    held_out: Any = None,
     method: str | Method | None = None,
     n: int | None = None,
     particles: int | None = None,
@@ -67,6 +68,9 @@ def prepare(
         raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
     if chosen.needs.gradient:
         _check_gradient(chosen, as_reward(reward))
+    for which, given in (("reward", reward), ("held_out", held_out)):
+        if given is not None:
+            _check_modality(model, which, as_reward(given))
     if guidance != 1.0:
         model = Given(model, None, guidance)
     view = process or (SDE() if chosen.needs.noise else ODE())
@@ -144,6 +148,21 @@ def _check_gradient(method: Method, reward: Reward) -> None:
             "@itscale.reward(differentiable=True) if it has one, or use a method without gradients, such as "
             "'smc' or guide='population'"
         )
+
+
+def _check_modality(model: Model, which: str, reward: Reward) -> None:
+    """Raise if a reward states that it scores something else than the model makes.
+
+    What a latent model decodes to is not known from its states, so it is left to the run.
+    """
+    scored, made = reward.spec.modality, model.modality
+    if scored == made or scored == "any" or made in ("any", "latent"):
+        return
+    name = type(model.model if isinstance(model, Given) else model).__name__
+    raise ConfigError(
+        f"{which} {reward.name!r} is a reward of {scored!r}, and the model {name} makes {made!r}; "
+        f"use a reward of {made!r} or of 'any' samples, or a model of {scored!r}"
+    )
 
 
 def _check_noise(method: Method, kernel: Kernel, steps: int) -> None:

@@ -84,6 +84,29 @@ def test_bad_settings_are_refused_before_any_network_or_reward_call(case):
     assert reward.samples == 0
 
 
+@pytest.mark.parametrize("which", ["reward", "held_out"])
+def test_a_reward_of_images_is_refused_for_a_model_of_vectors(which, monkeypatch):
+    mixture = itscale.models.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])
+
+    def refuse(*args):
+        raise AssertionError("the network was called")
+
+    monkeypatch.setattr(itscale.models.GaussianMixture, "predict", refuse)
+    settings = {"reward": total, which: "2 * symmetry - 1", "method": BestOfN()}
+    message = rf"{which} '2 \* symmetry - 1' is a reward of 'image', and the model GaussianMixture makes "
+    message += "'vector'; use a reward of 'vector' or of 'any' samples, or a model of 'image'"
+    with pytest.raises(ConfigError, match=message):
+        itscale.sample(mixture, **settings)
+    with pytest.raises(ConfigError, match=message):
+        prepare(mixture.given(None), **settings)
+
+
+def test_rewards_of_anything_and_models_of_unknown_samples_fit_together():
+    mixture = itscale.models.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])
+    assert prepare(mixture, reward=total).method == SMC()
+    assert prepare(wrapped(Network()), reward="symmetry").method == SMC()  # its decoder may make images
+
+
 def test_an_empty_budget_cannot_be_written():
     with pytest.raises(ConfigError, match="budget is empty"):
         itscale.Budget()

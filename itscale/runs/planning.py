@@ -105,6 +105,7 @@ def prepare_cell(cell: Cell) -> Setup:
         return prepare(
             model,
             reward=cell.reward(),
+            held_out=cell.reward("held_out"),
             method=cell.method,
             steps=cell.run.steps,
             process=cell.process,

@@ -44,6 +44,9 @@ ROOMS: dict[str, Room] = {
 }
 """Parameter name -> room: these options of methods, processes and solvers name things themselves."""
 
+SWEPT: dict[str, Room] = {"method": METHOD, "process": PROCESS, "solver": SOLVER, "pool": POOL}
+"""Section -> room, for sections whose options are those of the thing they name and nothing else."""
+
 _EVERY_ROOM = {**ROOMS, "process": PROCESS, "pool": POOL}
 
 

@@ -59,6 +59,11 @@ class Room:
         check_keys(options, inspect.signature(self.table[name]).parameters, path, f"{self.kind} {name!r}")
         return build(self.table[name], options, path, rooms)
 
+    def takes(self, value: Any) -> list[str] | None:
+        """Return the options of what a bare name or a mapping names; None if the table lacks it."""
+        name = _spelling(value.get("name") if isinstance(value, Mapping) else value)
+        return list(inspect.signature(self.table[name]).parameters) if name in self.table else None
+
     def name_of(self, value: Any) -> str | None:
         """Return the name under which the table lists the class of a value."""
         return next((name for name, entry in self.table.items() if entry is type(value)), None)

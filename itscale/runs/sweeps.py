@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from itscale.errors import ConfigError, UnknownName, did_you_mean
 from itscale.runs import layers
 from itscale.runs.cells import blocks
+from itscale.runs.rooms import SWEPT
 
 
 def fix_swept(values: dict[str, Any], tree: dict[str, Any], key: str | None = None) -> dict[str, Any]:
@@ -18,16 +20,21 @@ def fix_swept(values: dict[str, Any], tree: dict[str, Any], key: str | None = No
         values: the layers so far.
         tree: the layer; its own ``sweep`` is left alone.
         key: the one path that it sets; all its leaves if not given.
+
+    Raises:
+        ConfigError: for an option that not all of the swept things take.
     """
     if not values.get("sweep") or "sweep" in tree:
         return values
     changed = [(key, None)] if key else list(layers.leaves(tree))
     found = blocks(values["sweep"])
-    for path, value in changed:
-        path = path.removesuffix(".name")
+    changed = [(path.removesuffix(".name"), value) for path, value in changed]
+    for path, _ in changed:
         found = [_without(block, path) for block in found]
+    for path, value in changed:
         if key:
             value = _at(tree, path)
+        _check_below(found, path)
         found = [{p: _set_below(p, options, path, value) for p, options in b.items()} for b in found]
     found = [block for block in found if block]
     return {**values, "sweep": found[0] if len(found) == 1 else found or {}}
@@ -53,6 +60,29 @@ def _set_below(swept: str, options: list[Any], path: str, value: Any) -> list[An
         return options
     rest = path[len(swept) + 1 :]
     return [layers.put({"at": layers.named(option)}, f"at.{rest}", value)["at"] for option in options]
+
+
+def _check_below(found: list[dict[str, list[Any]]], path: str) -> None:
+    """Raise for an option below a swept section that some of its values do not take, naming those that do."""
+    section, _, rest = path.partition(".")
+    key = rest.partition(".")[0]
+    if not key or section not in SWEPT:
+        return
+    values = [value for block in found for value in block.get(section, [])]
+    known = {layers.named(v)["name"]: takes for v in values if (takes := SWEPT[section].takes(v)) is not None}
+    willing = [name for name, takes in known.items() if key in takes]
+    others = [name for name in known if name not in willing]
+    if not others:
+        return
+    if not willing:
+        close = did_you_mean(key, dict.fromkeys(option for takes in known.values() for option in takes))
+        listed = "; ".join(f"{name}: {', '.join(takes) or 'no options'}" for name, takes in known.items())
+        raise UnknownName(f"unknown key '{section}.{key}'.{close} Options by name: {listed}")
+    raise ConfigError(
+        f"'{section}.{key}' is an option of {', '.join(willing)} and not of {', '.join(others)}, which the "
+        f"sweep has too. Write it where it belongs: "
+        f"sweep.{section}=[{', '.join(others)}, {{name: {willing[0]}, {key}: ...}}]"
+    )
 
 
 def _at(tree: Any, path: str) -> Any:

@@ -94,9 +94,12 @@ def sample(
     """
     group_ids = group_indices(groups)
     conditions = one_per_group(condition, len(group_ids))
+    scorer = None if reward is None else as_reward(reward)
+    judge = None if held_out is None else as_reward(held_out)
     setup = prepare(
         model,
-        reward=reward,
+        reward=scorer,
+        held_out=judge,
         method=method,
         n=n if initial is None else initial_size(initial, n, particles, method),
         particles=particles,
@@ -111,8 +114,6 @@ def sample(
     check_initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
     if tilt != "auto" and not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
         raise ConfigError(f"tilt must be finite and >= 0, or 'auto', got {tilt!r}; negate the reward instead")
-    scorer = None if reward is None else as_reward(reward)
-    judge = None if held_out is None else as_reward(held_out)
     request = {
         **setup.describe(),
         "tilt": tilt,

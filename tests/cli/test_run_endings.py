@@ -17,6 +17,8 @@ from itscale import runs
         (["mine.yaml", "methdo=smc"], "'method'"),
         (["mine.yaml", "method.particels=8"], "'particles'"),
         (["mine.yaml", "method=smv"], "'smc'"),
+        (["quickstart", "method.childrn=3"], "'children'"),
+        (["mine.yaml", "reward=symmetry"], "GaussianMixture"),
         (["mine.yaml", "solver=huen"], "'heun'"),
         (["mine.yaml", "run.steps=many"], "run.steps"),
         (["mine.yaml", "run.budget.nfe=1"], "budget"),
