@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from itscale.experiments.train_digits import split
 from torch import Tensor, nn
 
-from itscale.models.bundled import load_classifier, load_digits
+from itscale.models.bundled import load_digits
+from itscale.networks.classifiers import load_classifier
 from itscale.networks.unet import multiply_adds
 
 PIXELS = 28 * 28

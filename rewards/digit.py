@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from itscale.errors import ConfigError
+from itscale.networks.classifiers import load_classifier
 
 from .declare import built_in
 
@@ -62,8 +63,6 @@ class DigitJudge:
 
 @cache
 def _classifier(name: str, device: torch.device) -> nn.Module:
-    from itscale.models.bundled import load_classifier  # weights are read on first use
-
     return load_classifier(name).to(device).eval().requires_grad_(False)
 
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from itscale.errors import ConfigError, unknown_name
+from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant, Linear
 from itscale.models.base import Given, Model
 from itscale.models.likelihood import log_prob
-from itscale.networks.classifiers import JudgeNet, SteerCNN
+from itscale.networks.shipped import with_weights
 from itscale.networks.unet import DigitUNet
 from itscale.types import PerRow, State, Time
-
-CLASSIFIERS: dict[str, tuple[type[nn.Module], str]] = {
-    "digit-steer": (SteerCNN, "digit classifier to steer by: plain convolutions"),
-    "digit-judge": (JudgeNet, "digit classifier to judge with, held out from steering: residual network"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,33 +94,9 @@ class Bundled(NamedTuple):
 
 def load_digits() -> DigitFlow:
     """Load the bundled flow model of handwritten digits, on the CPU in float32."""
-    return DigitFlow(_with_weights(DigitUNet(), "digits"))
-
-
-def load_classifier(name: str) -> nn.Module:
-    """Load a bundled classifier: images ``[n, 1, 28, 28]`` in [0, 1] to logits, with ``features`` beside.
-
-    Args:
-        name: ``"digit-steer"`` or ``"digit-judge"``.
-
-    Raises:
-        UnknownName: for another name.
-    """
-    if name not in CLASSIFIERS:
-        raise unknown_name("classifier", name, CLASSIFIERS)
-    return _with_weights(CLASSIFIERS[name][0](), name)
+    return DigitFlow(with_weights(DigitUNet(), "digits"))
 
 
 BUNDLED: dict[str, Bundled] = {
     "digits": Bundled(load_digits, "handwritten digits, 1 x 28 x 28, conditional flow (MNIST)"),
 }
-
-
-def _with_weights(network: nn.Module, name: str) -> nn.Module:
-    """Fill a network with its shipped float16 weights, in float32, ready for inference only."""
-    from safetensors.torch import load_file
-
-    with resources.as_file(resources.files("itscale.networks") / "weights" / f"{name}.safetensors") as path:
-        # copied into the network's float32 parameters, which widens float16
-        network.load_state_dict(load_file(path))
-    return network.eval().requires_grad_(False)

@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from itscale.errors import unknown_name
+from itscale.networks.shipped import with_weights
+
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
@@ -90,3 +93,23 @@ class JudgeNet(nn.Module):
     def forward(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 10"]:
         """Return logits for images in [0, 1]."""
         return self.head(self.features(x))
+
+
+CLASSIFIERS: dict[str, tuple[type[nn.Module], str]] = {
+    "digit-steer": (SteerCNN, "digit classifier to steer by: plain convolutions"),
+    "digit-judge": (JudgeNet, "digit classifier to judge with, held out from steering: residual network"),
+}
+
+
+def load_classifier(name: str) -> nn.Module:
+    """Load a bundled classifier: images ``[n, 1, 28, 28]`` in [0, 1] to logits, with ``features`` beside.
+
+    Args:
+        name: ``"digit-steer"`` or ``"digit-judge"``.
+
+    Raises:
+        UnknownName: for another name.
+    """
+    if name not in CLASSIFIERS:
+        raise unknown_name("classifier", name, CLASSIFIERS)
+    return with_weights(CLASSIFIERS[name][0](), name)

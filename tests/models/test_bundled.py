@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from itscale.errors import ConfigError, UnknownName
 from itscale.interpolants import Linear
-from itscale.models.bundled import BUNDLED, CLASSIFIERS, load_classifier, load_digits
+from itscale.models.bundled import BUNDLED, load_digits
+from itscale.networks.classifiers import CLASSIFIERS, load_classifier
 
 WEIGHTS = resources.files("itscale.networks") / "weights"
 

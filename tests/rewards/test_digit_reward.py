@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from itscale.errors import ConfigError
-from itscale.models import bundled
 from itscale.rewards import digit
 from itscale.scoring import as_reward
 
@@ -23,7 +22,7 @@ class Linear(nn.Module):
 def loaded(monkeypatch):
     names = []
     digit._classifier.cache_clear()
-    monkeypatch.setattr(bundled, "load_classifier", lambda name: names.append(name) or Linear())
+    monkeypatch.setattr(digit, "load_classifier", lambda name: names.append(name) or Linear())
     yield names
     digit._classifier.cache_clear()
 
