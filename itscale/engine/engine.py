@@ -155,7 +155,7 @@ class Engine:
         ``gradient`` the reward's gradient with respect to the denoised sample stays with the rows.
         """
         level = _one_level(p.level)
-        final = level == self.steps
+        final = isinstance(level, int) and level == self.steps
         if torch.equal(p.scored, p.level):
             return p
         if final and bool((p.scored == self.steps - 1).all()):
@@ -175,7 +175,8 @@ class Engine:
     def _take_scores(self, p: Particles, scored: Scored) -> Particles:
         """Account for scores, and make values of them."""
         shape = p.level.shape
-        final = _one_level(p.level) == self.steps
+        level = _one_level(p.level)
+        final = isinstance(level, int) and level == self.steps
         reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
         calls = scored.calls.reshape(shape).sum(dim=1)
         self.ledger.charge(
@@ -194,10 +195,9 @@ class Engine:
         value = torch.where(valid, self._value(reward), self._value(kept))
         value = torch.where(finite, value, -torch.inf)
         p = replace(p, reward=reward, value=value, scored=p.level, valid=valid)
-        if final:
-            return self._final_score(p)
-        self._warn_if_constant(reward)
-        return p
+        if not final:
+            self._warn_if_constant(reward)
+        return self._final_score(p)
 
     def weight(self, p: Particles, potential: Potential | None = None) -> Particles:
         """Multiply the weights by the potential at the value just scored, and by log p / q of the move.
@@ -209,12 +209,10 @@ class Engine:
         carry = p.carry
         if potential is not None:
             total = carry.get("log_potential", torch.zeros_like(p.value))
-            if _one_level(p.level) == self.steps:
-                gain = p.value - total
-            else:
-                memory = carry.get("potential_memory", torch.full_like(p.value, potential.initial))
-                gain, memory = potential(p.value, memory)
-                carry = {**carry, "potential_memory": memory}
+            memory = carry.get("potential_memory", torch.full_like(p.value, potential.initial))
+            gain, memory = potential(p.value, memory)
+            gain = torch.where(p.level == self.steps, p.value - total, gain)
+            carry = {**carry, "potential_memory": memory}
             clean = core.sanitize(gain).log_g
             carry = {**carry, "log_potential": total + clean}
             increment = increment + clean
@@ -290,7 +288,7 @@ class Engine:
 
     def jump(self, p: Particles) -> Particles:
         """Denoise the states as they stand: how a run ends when its time is over."""
-        if _one_level(p.level) == self.steps:
+        if bool((p.level == self.steps).all()):
             return p
         p = self.look(p)
         rows = self.pool.call("denoise", p.rows, _one_level(p.level))
@@ -333,8 +331,9 @@ class Engine:
 
     def _final_score(self, p: Particles) -> Particles:
         """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
-        reward = torch.where(p.valid, p.reward, -torch.inf)
-        return replace(p, reward=reward, value=torch.where(p.valid, p.value, -torch.inf))
+        kept = p.valid | (p.level < self.steps)
+        reward = torch.where(kept, p.reward, -torch.inf)
+        return replace(p, reward=reward, value=torch.where(kept, p.value, -torch.inf))
 
     def _count_dead(self, p: Particles, finite: Tensor) -> None:
         dead = int((~finite).sum())

@@ -113,7 +113,7 @@ class Worker:
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_()
                 here = self._evaluate(x, _part(level, part), at.group[part])
-                reward = self._raw_reward(here.denoised, _part(level, part), at, part)
+                reward = self._raw_reward(here.denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
         return rows.with_(raw=raw, gradient=gradient), _scored(values, rows.x)
@@ -128,15 +128,14 @@ class Worker:
             here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
             with torch.enable_grad():
                 denoised = here.denoised.detach().requires_grad_()
-                reward = self._raw_reward(denoised, _part(level, part), at, part)
+                reward = self._raw_reward(denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), denoised)[0]
             values[part] = reward.detach().double()
         return rows.with_(gradient=gradient), _scored(values, rows.x)
 
     def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: slice) -> Tensor:
         assert self.reward is not None
-        facts = {**self._facts(level), "conditions": self._conditions(at, part)}
-        return self.reward.raw(self.process.model.decode(denoised), facts)
+        return self.reward.raw(self.process.model.decode(denoised), self._facts(level, at, part))
 
     @torch.no_grad()
     def propose(
@@ -183,11 +182,10 @@ class Worker:
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
         """Score the denoised sample of every row, or the state itself on the last level."""
         assert self.reward is not None
-        facts = self._facts(level)
         values, valid, finite, reasons, decoded, calls = [], [], [], [], [], []
         for part in self._chunks(len(rows)):
             samples = self._decode(rows, level, at, part)
-            done = self.reward.score(samples, {**facts, "conditions": self._conditions(at, part)})
+            done = self.reward.score(samples, self._facts(level, at, part))
             values.append(done.values)
             valid.append(done.valid)
             finite.append(rows.x[part].flatten(1).isfinite().all(dim=1))
@@ -223,9 +221,8 @@ class Worker:
         assert rows.samples is not None
         held_out = None
         if self.held_out is not None:
-            facts = self._facts(last)
             scores = [
-                self.held_out.score(rows.samples[p], {**facts, "conditions": self._conditions(at, p)})
+                self.held_out.score(rows.samples[p], self._facts(last, at, p))
                 for p in self._chunks(len(rows))
             ]
             held_out = torch.cat([torch.where(s.valid, s.values, torch.nan) for s in scores]).double().cpu()
@@ -335,12 +332,15 @@ class Worker:
             return a
         return Address(*(f.to(self.device, non_blocking=True) for f in (a.group, a.move, a.slot, a.draw)))
 
-    def _conditions(self, at: Place, part: slice) -> list[Any]:
-        return [self.conditions[i] for i in at.group[part].tolist()]
-
-    def _facts(self, level: int | Tensor) -> dict[str, Any]:
-        final = isinstance(level, int) and level == self.times.shape[0] - 1
-        return {"step": level, "t": self.times[level], "is_final": final}
+    def _facts(self, level: int | Tensor, at: Place, part: slice) -> dict[str, Any]:
+        """What a reward may ask for; one entry per row of the micro-batch where rows differ."""
+        here = _part(level, part)
+        return {
+            "step": here,
+            "t": self.times[here],
+            "is_final": here == self.times.shape[0] - 1,
+            "conditions": [self.conditions[i] for i in at.group[part].tolist()],
+        }
 
 
 @dataclass(frozen=True)

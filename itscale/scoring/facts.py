@@ -5,9 +5,9 @@
 ``prompts``                      list of ``m`` strings or None
 ``conditions``                   tensor ``[m, ...]`` or list of ``m`` conditions of the model
 ``meta``                         list of ``m`` dictionaries
-``step``                         index of the step in the trajectory, one or ``[m]``
+``step``                         index of the step in the trajectory, one or ``[m]`` where they differ
 ``t``                            time in [0, 1], 1 is data; one or ``[m]``
-``is_final``                     whether the samples are the end of the trajectory
+``is_final``                     whether samples are the end of the trajectory, one or ``[m]``
 =============================  =============================================================
 """
 
