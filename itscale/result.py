@@ -72,6 +72,7 @@ class Result:
         trace: per level, plain numbers for plots.
         config: how the run was asked for, as plain values.
         warnings: what a reader of the numbers should know.
+        notes: what the method says of its run, plain values by name.
     """
 
     samples: Tensor
@@ -92,6 +93,7 @@ class Result:
     trace: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def groups(self) -> int:
@@ -253,6 +255,7 @@ class Result:
             "trace": self.trace,
             "config": self.config,
             "warnings": self.warnings,
+            "notes": self.notes,
         }
         text = json.dumps(facts, indent=1, default=str)
         (folder / "result.json.partial").write_text(text)

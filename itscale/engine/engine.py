@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,8 @@ class Engine:
         has_gradient: whether the reward is differentiable.
         ancestors: per move, and once at the end, the slot of every particle's ancestor in the population of
             the move before (of the first draw for the first move).
+        warnings: what a reader of the numbers should know.
+        notes: what the method says of its run, plain values by name.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Engine:
         self.initial = initial
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.warnings: list[str] = []
+        self.notes: dict[str, Any] = {}
         self._last_place: tuple[tuple[int, int, int], Place] | None = None
         self._constant_scores = 0
         self._has_resampled = False
@@ -272,6 +275,46 @@ class Engine:
         """Keep the particles of ``index``, weights untouched."""
         return replace(p.take(index), move=p.move + 1)
 
+    def thin(self, p: Particles, m: int) -> Particles:
+        """Keep m particles, none twice, with weights that make the choice unbiased."""
+        u = self._uniforms(p, Purpose.SELECT, core.tournament_size(p.n))
+        kept = core.without_duplicates(core.normalise(p.log_weights), m, u)
+        is_dead = core.is_dead(p.log_weights)
+        gain = torch.where(is_dead, 0.0, core.log_mean_exp(p.log_weights))
+        return replace(
+            p.take(kept.kept),
+            log_weights=torch.where(is_dead[:, None], -torch.inf, kept.log_weights),
+            log_evidence=p.log_evidence + gain,
+            move=p.move + 1,
+        )
+
+    def gather(self, populations: Sequence[Particles], index: Int64[Tensor, "g m"]) -> Particles:
+        """Keep particles of several populations of the same groups; columns are counted across them."""
+        first, offset, flat = populations[0], 0, []
+        for p in populations:
+            flat.append(offset + torch.arange(p.groups * p.n).reshape(p.groups, p.n))
+            offset += p.groups * p.n
+        rows = self.pool.join([p.rows for p in populations]).take(
+            torch.cat(flat, 1).gather(1, index).reshape(-1)
+        )
+        fields = [p.repeat(1) for p in populations]
+
+        def together(parts: list[Tensor]) -> Tensor:
+            joined = torch.cat(parts, 1)
+            shape = index.reshape(*index.shape, *(1,) * (joined.ndim - 2)).expand(
+                *index.shape, *joined.shape[2:]
+            )
+            return joined.gather(1, shape)
+
+        merged = {
+            name: together([f[name] for f in fields]) for name in fields[0] if name not in ("carry", "origin")
+        }
+        merged["origin"] = together([p.origin for p in populations])
+        shared = set.intersection(*(set(p.carry) for p in populations))
+        merged["carry"] = {name: together([p.carry[name] for p in populations]) for name in sorted(shared)}
+        move = torch.stack([p.move for p in populations]).amax(0)
+        return replace(first, rows=rows, move=move, **merged)
+
     def afford(self, nfe: int = 0, reward_calls: int = 0) -> int:
         """How many more rows, at these costs each, every group can still pay; at least 0."""
         costs = {"nfe": nfe, "model_rows": nfe * self.rows_per_look, "reward_calls": reward_calls}
@@ -313,6 +356,7 @@ class Engine:
         return {
             "ancestors": list(self.ancestors),
             "warnings": list(self.warnings),
+            "notes": dict(self.notes),
             "constant_scores": self._constant_scores,
             "has_resampled": self._has_resampled,
             "ledger": self.ledger.snapshot(self.pool.counters()),
@@ -322,6 +366,7 @@ class Engine:
         """Go on from a snapshot."""
         self.ancestors = list(saved["ancestors"])
         self.warnings = list(saved["warnings"])
+        self.notes = dict(saved["notes"])
         self._constant_scores = saved["constant_scores"]
         self._has_resampled = saved["has_resampled"]
         self.ledger.restore(saved["ledger"])

@@ -2,12 +2,15 @@
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.methods.base import Claim, Cost, Method, Needs, Plan, State
+from itscale.methods.beam import Beam
 from itscale.methods.best_of_n import BestOfN
+from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.profile import Profile
+from itscale.methods.rbf import RBF
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
@@ -25,6 +28,9 @@ METHODS: dict[str, type] = {
     "tds": TDS,
     "das": DAS,
     "cts": CTS,
+    "code": CoDe,
+    "beam": Beam,
+    "rbf": RBF,
 }
 
 
@@ -44,11 +50,14 @@ __all__ = [
     "CTS",
     "DAS",
     "METHODS",
+    "RBF",
     "SMC",
     "SVDD",
     "TDS",
+    "Beam",
     "BestOfN",
     "Claim",
+    "CoDe",
     "Cost",
     "ImportanceSampling",
     "Method",

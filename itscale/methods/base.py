@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
+
+import torch
 
 from itscale.budget import Budget
 from itscale.engine import Engine, Particles
@@ -153,6 +155,11 @@ def advance(engine: Engine, p: Particles) -> Particles:
     """Move every particle once and look where it is, unless that is the end."""
     p = engine.propose(p)
     return p if int(p.level[0, 0]) == engine.steps else engine.look(p)
+
+
+def forget_weights(p: Particles) -> Particles:
+    """Give all particles equal weights, as a search hands them out."""
+    return replace(p, log_weights=torch.zeros_like(p.log_weights))
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
 from itscale.budget import Budget
-from itscale.engine import Engine, Particles
+from itscale.engine import Engine
 from itscale.errors import ConfigError
-from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
+from itscale.methods.base import (
+    Claim,
+    Cost,
+    Needs,
+    Plan,
+    State,
+    check_count,
+    check_fraction,
+    forget_weights,
+    plan_particles,
+)
 from itscale.particles import WhenESSBelow, get_scheme
 from itscale.potentials import Potential, get_potential
 
@@ -110,7 +118,7 @@ class NestedSMC:
         p = engine.look(engine.start(plan.particles))
         if self.is_scored(0, engine.steps):
             p = engine.weight(engine.score(p), get_potential(self.potential))
-        return State(p if self.correct else _forget(p))
+        return State(p if self.correct else forget_weights(p))
 
     def step(self, engine: Engine, state: State) -> State:
         p = state.particles
@@ -130,14 +138,10 @@ class NestedSMC:
         if brood > 1:
             p = engine.choose(p, brood, argmax=self.selection == "argmax", correct=self.correct)
         elif not self.correct:
-            p = _forget(p)
+            p = forget_weights(p)
         return State(p, is_done=is_last)
 
     def _brood(self, level: int, is_noisy: bool, steps: int) -> int:
         """Children made by the move from this level: one where they would be alike or go unscored."""
         is_judged = level + 1 < steps and self.is_scored(level + 1, steps)
         return self.children if is_noisy and is_judged else 1
-
-
-def _forget(p: Particles) -> Particles:
-    return replace(p, log_weights=torch.zeros_like(p.log_weights))

@@ -29,7 +29,7 @@ def make_result(
     final = engine.finish(p)
     has_evidence = method.claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
-    sizes = {a.shape for a in engine.ancestors}
+    has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
     warnings = list(engine.warnings)
     target = None if truncated else method.claim.target
     if truncated:
@@ -44,7 +44,7 @@ def make_result(
         log_weights=p.log_weights,
         log_evidence=evidence if has_evidence else torch.full_like(evidence, torch.nan),
         ess=torch.tensor([row["ess"] for row in trace], dtype=torch.float64),
-        ancestors=torch.stack(engine.ancestors) if len(sizes) == 1 else None,
+        ancestors=torch.stack(engine.ancestors) if has_lineage else None,
         times=engine.times,
         tilt=engine.tilt,
         claim={"target": target, "evidence": method.claim.evidence if has_evidence else None},
@@ -55,4 +55,5 @@ def make_result(
         trace=trace,
         config=config,
         warnings=warnings,
+        notes=engine.notes,
     )
