@@ -16,7 +16,7 @@ class Rows:
     Attributes:
         x: states (rows, *event).
         raw: network output at x, or None before a look.
-        history: earlier denoised samples, newest first, for multistep solvers; empty after a jump in time.
+        history: what a multistep solver remembers, newest first; empty after a jump in time.
         samples: decoded final samples, kept from the last scoring.
         gradient: of the reward, shaped like ``x``; with respect to ``x`` or to the denoised sample, as asked
             for at the look.

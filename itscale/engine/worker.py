@@ -162,21 +162,20 @@ class Worker:
         guided = None if guide is None else _Guided(guide, self._context(level, population))
         total = len(at)
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
-        memory = min(kernel.history, len(rows.history) + 1)
-        history = tuple(torch.empty_like(x) for _ in range(memory))
+        history: tuple[Tensor, ...] | None = None
         ratio = None if guide is None else torch.zeros(total, dtype=torch.float64, device=x.device)
         for part in self._chunks(total):
-            for move, where, denoised, past, change in self._moves(
-                rows, level, at, part, kernel, children, guided
-            ):
+            for move, where, memory, change in self._moves(rows, level, at, part, kernel, children, guided):
                 x[where] = move.x
-                for target, source in zip(history, (denoised, *past), strict=False):
+                if history is None:
+                    history = tuple(torch.empty_like(x) for _ in memory)
+                for target, source in zip(history, memory, strict=True):
                     target[where] = source
                 if ratio is not None and change is not None:
                     ratio[where] = change
         last = isinstance(level, int) and level == self.times.shape[0] - 2
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
-        return Rows(x, None, history, samples), None if ratio is None else ratio.cpu()
+        return Rows(x, None, history or (), samples), None if ratio is None else ratio.cpu()
 
     @torch.no_grad()
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
@@ -237,8 +236,11 @@ class Worker:
         kernel: Kernel,
         children: int,
         guided: _Guided | None,
-    ) -> Iterator[tuple[Move, Any, Tensor, tuple[Tensor, ...], Tensor | None]]:
-        """Move one micro-batch; kernels that take one level at a time see the rows level by level."""
+    ) -> Iterator[tuple[Move, Any, tuple[Tensor, ...], Tensor | None]]:
+        """Move one micro-batch; kernels that take one level at a time see the rows level by level.
+
+        Yields the move, its rows, what they remember from now on, and their log p - log q.
+        """
         index = torch.arange(len(at))[part]
         if isinstance(level, int) or kernel.takes_levels:
             pieces: list[tuple[int | Tensor, Tensor, Any]] = [(_part(level, part), index, part)]
@@ -256,10 +258,12 @@ class Worker:
             group = at.group[chosen]
             step = k
 
-            def look(y: Tensor, to: int, group: Tensor = group) -> Evaluation:
+            def look(y: Tensor, to: int | float, group: Tensor = group) -> Evaluation:
                 return self._evaluate(y, to, group)
 
-            yield kernel(here, past, step, look, z), where, here.denoised, past, change
+            move = kernel(here, past, step, look, z)
+            memory = (here.denoised, *past) if move.memory is None else move.memory
+            yield move, where, memory[: kernel.history], change
 
     def _noise(
         self,
@@ -305,10 +309,10 @@ class Worker:
     def _evaluation(self, x: Tensor, level: int | Tensor, raw: Tensor) -> Evaluation:
         return Evaluation(x, self.times[level], self.process.model.predicts, raw, self.process.interpolant)
 
-    def _evaluate(self, x: Tensor, level: int | Tensor, group: Tensor) -> Evaluation:
-        """Call the network once on at most one micro-batch."""
+    def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
+        """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""
         condition = None if self.encoded is None else self.encoded[group.to(self.encoded.device)]
-        time = self.times[level]
+        time = torch.tensor(level, dtype=torch.float64) if isinstance(level, float) else self.times[level]
         real = x.shape[0]
         missing = self.chunk - real if self.bitwise else 0
         self.network_calls += 1

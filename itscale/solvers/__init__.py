@@ -4,9 +4,17 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.solvers.ancestral import Ancestral
 from itscale.solvers.base import Kernel, Move, Solver
 from itscale.solvers.ddim import DDIM
+from itscale.solvers.deis import DEIS, LMS
+from itscale.solvers.dpm_solver import DPMSolver2, DPMSolver3S
 from itscale.solvers.dpm_solver_2m import SDE2M, DPMSolver2M
+from itscale.solvers.dpm_solver_2s import DPMSolver2S
+from itscale.solvers.dpm_solver_3m import DPMSolver3M, Legacy3M
 from itscale.solvers.euler_maruyama import EulerMaruyama
 from itscale.solvers.heun import Heun, SDEHeun
+from itscale.solvers.ipndm import IPNDM
+from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
+from itscale.solvers.runge_kutta import RK4, EDMHeun
+from itscale.solvers.unipc import UniP, UniPC
 
 SOLVERS: dict[str, type] = {
     "ddim": DDIM,
@@ -16,6 +24,21 @@ SOLVERS: dict[str, type] = {
     "ancestral": Ancestral,
     "2m-sde": SDE2M,
     "sde-heun": SDEHeun,
+    "edm-heun": EDMHeun,
+    "dpm-2": DPMSolver2,
+    "dpm-3s": DPMSolver3S,
+    "dpm++2s": DPMSolver2S,
+    "dpm++3m": DPMSolver3M,
+    "legacy-3m": Legacy3M,
+    "unip": UniP,
+    "unipc": UniPC,
+    "deis": DEIS,
+    "lms": LMS,
+    "ipndm": IPNDM,
+    "ghvb": GHVB,
+    "heavy-ball": HeavyBall,
+    "nesterov": Nesterov,
+    "rk4": RK4,
 }
 ALIASES = {"euler": "ddim", "dpm-solver++2m": "dpm++2m", "em": "euler-maruyama", "ddpm": "ancestral"}
 
@@ -35,15 +58,30 @@ def get_solver(value: str | Solver) -> Solver:
 
 __all__ = [
     "DDIM",
+    "DEIS",
+    "GHVB",
+    "IPNDM",
+    "LMS",
+    "RK4",
     "SDE2M",
     "SOLVERS",
     "Ancestral",
+    "DPMSolver2",
     "DPMSolver2M",
+    "DPMSolver2S",
+    "DPMSolver3M",
+    "DPMSolver3S",
+    "EDMHeun",
     "EulerMaruyama",
+    "HeavyBall",
     "Heun",
     "Kernel",
+    "Legacy3M",
     "Move",
+    "Nesterov",
     "SDEHeun",
     "Solver",
+    "UniP",
+    "UniPC",
     "get_solver",
 ]

@@ -11,8 +11,11 @@ from torch import Tensor
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.types import expand_over_event
 
-Look: TypeAlias = Callable[[Tensor, int], Evaluation]
-"""``look(x, level)``: evaluate the model inside a move; one NFE per row."""
+Look: TypeAlias = Callable[[Tensor, int | float], Evaluation]
+"""``look(x, where)``: evaluate the model inside a move; one NFE per row.
+
+``where`` is a level (int) or, between levels, a time (float).
+"""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,14 @@ class Move:
         x: new states (rows, *event).
         z: the noise that was used, standard normal plus any shift; None where the move has none.
         std: scalar standard deviation of the transition, or (rows,); None when it is not Gaussian.
+        memory: what the rows remember after the move, newest first; None is the denoised sample at its
+            start, then what they remembered before.
     """
 
     x: Tensor
     z: Tensor | None = None
     std: float | Tensor | None = None
+    memory: tuple[Tensor, ...] | None = None
 
     @property
     def mean(self) -> Tensor | None:
@@ -45,7 +51,7 @@ class Kernel(Protocol):
 
     Attributes:
         gaussian: the transition is N(mean, std^2 I) with a scalar std.
-        history: how many earlier denoised samples the update reads.
+        history: how many tensors a row remembers; earlier denoised samples unless a move says otherwise.
         takes_levels: ``level`` may be a (rows,) tensor; otherwise rows are split by level.
     """
 
@@ -69,6 +75,8 @@ class Kernel(Protocol):
 class Solver(Protocol):
     """A setting. ``build`` checks it against the process before any network call.
 
+    Order, evaluations and history may depend on its options.
+
     Attributes:
         is_stochastic: needs an SDE; otherwise it integrates the ODE.
         order: order of convergence (weak order for an SDE).
@@ -78,9 +86,15 @@ class Solver(Protocol):
     """
 
     is_stochastic: ClassVar[bool]
-    order: ClassVar[int]
-    evaluations: ClassVar[int]
-    history: ClassVar[int]
     gaussian: ClassVar[bool]
+
+    @property
+    def order(self) -> int: ...
+
+    @property
+    def evaluations(self) -> int: ...
+
+    @property
+    def history(self) -> int: ...
 
     def build(self, process: ContinuousProcess, times: Tensor) -> Kernel: ...

@@ -27,7 +27,13 @@ class Row(NamedTuple):
 
 
 RowBuilder: TypeAlias = Callable[[Schedule, int, int], Row]
-"""``(schedule, level, depth) -> Row``: ``depth`` earlier denoised samples are at hand."""
+"""``(schedule, level, depth) -> Row``: ``depth`` remembered tensors are at hand.
+
+That is at most ``level`` earlier denoised samples; only what a solver remembers by itself may be more.
+"""
+
+Remember: TypeAlias = Callable[[Evaluation, Sequence[Tensor]], tuple[Tensor, ...]]
+"""``(evaluation, memory) -> memory``: what to remember after a move, newest first."""
 
 JUMP = Row(0.0, (1.0,), 0.0)
 """The last step: to the denoised sample, without noise."""
@@ -41,27 +47,40 @@ def exponential_row(schedule: Schedule, level: int, depth: int = 0) -> Row:
     return Row(schedule.kept(level), (schedule.pulled(level),), schedule.noise_std(level))
 
 
+def remember_noise(at: Evaluation, memory: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Remember noises where the solver extrapolates these, not denoised samples."""
+    return (at.noise, *memory)
+
+
 @dataclass(frozen=True)
 class LinearUpdate:
-    """Kernel of a one-evaluation solver: a table of coefficients per history depth and level."""
+    """Kernel of a one-evaluation solver: a table of coefficients per history depth and level.
+
+    ``D_i`` is the denoised sample at the level; the other D are what ``remember`` kept, by default the
+    denoised samples before it.
+    """
 
     a: Tensor  # (history + 1, steps) float64
     b: Tensor  # (history + 1, steps, history + 1) float64
     c: Tensor  # (history + 1, steps) float64
     gaussian: bool = True
     takes_levels: bool = True
+    remember: Remember | None = None
 
     @classmethod
-    def build(cls, schedule: Schedule, row: RowBuilder, history: int = 0) -> LinearUpdate:
+    def build(
+        cls, schedule: Schedule, row: RowBuilder, history: int = 0, remember: Remember | None = None
+    ) -> LinearUpdate:
         steps = schedule.steps
         a, c = torch.zeros(2, history + 1, steps, dtype=torch.float64)
         b = torch.zeros(history + 1, steps, history + 1, dtype=torch.float64)
         for depth in range(history + 1):
             for level in range(steps):
-                entry = JUMP if level == steps - 1 else row(schedule, level, min(depth, level))
+                known = min(depth, level) if remember is None else depth
+                entry = JUMP if level == steps - 1 else row(schedule, level, known)
                 a[depth, level], c[depth, level] = entry.a, entry.c
                 b[depth, level, : len(entry.b)] = torch.tensor(entry.b, dtype=torch.float64)
-        return cls(a, b, c)
+        return cls(a, b, c, remember=remember)
 
     @property
     def history(self) -> int:
@@ -78,6 +97,7 @@ class LinearUpdate:
     ) -> Move:
         depth = min(len(history), self.history)
         denoised = [at.denoised, *history[:depth]]
+        memory = None if self.remember is None else self.remember(at, history[:depth])
         if isinstance(level, int):
             a, c = float(self.a[depth, level]), float(self.c[depth, level])
             b = self.b[depth, level, : depth + 1].tolist()
@@ -89,11 +109,11 @@ class LinearUpdate:
                     x.add_(sample, alpha=factor)
             if z is not None and c:
                 x.add_(z, alpha=c)
-            return Move(x, z, c)
+            return Move(x, z, c, memory)
         a, c = self.a[depth, level], self.c[depth, level]
         x = at.x * expand_over_event(a, at.x)
         for j, sample in enumerate(denoised):
             x.addcmul_(sample, expand_over_event(self.b[depth, level, j], x).expand_as(x))
         if z is not None:
             x.addcmul_(z, expand_over_event(c, x).expand_as(x))
-        return Move(x, z, c.to(x.device))
+        return Move(x, z, c.to(x.device), memory)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from itscale.grids import validate_grid
 from itscale.process import ContinuousProcess
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -33,7 +34,7 @@ class Schedule:
 
     @classmethod
     def of(cls, process: ContinuousProcess, times: Tensor) -> Schedule:
-        t = [float(v) for v in times]
+        t = validate_grid(times).tolist()
         path, coefficient = process.interpolant, process.diffusion
         intervals = list(itertools.pairwise(t[:-1]))  # the last interval is a jump and needs neither
         return cls(
@@ -59,6 +60,10 @@ class Schedule:
     def is_noise(self, level: int) -> bool:
         """Whether the state at this level carries no information on the data."""
         return self.alpha[level] == 0
+
+    def kappa(self, level: int) -> float:
+        """The noise-to-signal ratio at this level; infinite for pure noise."""
+        return math.inf if self.alpha[level] == 0 else self.sigma[level] / self.alpha[level]
 
     def log_snr_gain(self, level: int) -> float:
         """The step in half log-SNR from this level; infinite from pure noise."""

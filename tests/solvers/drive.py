@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from itscale import grids
+from itscale.interpolants.base import as_time
 from itscale.models import GaussianMixture
 from itscale.process import ODE, SDE, ContinuousProcess, Evaluation
-from itscale.solvers import Solver, get_solver
+from itscale.solvers import Kernel, Move, Solver, get_solver
+from itscale.solvers.base import Look
 
 
 def drive(
@@ -27,17 +29,29 @@ def drive(
     ``noise(level)`` is called for noisy moves only.
     """
     kernel = get_solver(solver).build(process, times)
-
-    def look(x: Tensor, level: int) -> Evaluation:
-        return process.evaluate(x, times[level])
-
+    look = looker(process, times)
     history: tuple[Tensor, ...] = ()
     for level in range(len(times) - 1 if until is None else until):
         at = look(x, level)
         z = noise(level) if noise is not None and kernel.is_noisy(level) else None
-        x = kernel(at, history, level, look, z).x
-        history = (at.denoised, *history)[: kernel.history]
+        move = kernel(at, history, level, look, z)
+        x, history = move.x, remembered(kernel, at, history, move)
     return x
+
+
+def looker(process: ContinuousProcess, times: Tensor) -> Look:
+    """Evaluate at a level (int) or at a time (float)."""
+
+    def look(x: Tensor, where: int | float) -> Evaluation:
+        return process.evaluate(x, times[where] if isinstance(where, int) else as_time(where))
+
+    return look
+
+
+def remembered(kernel: Kernel, at: Evaluation, history: tuple[Tensor, ...], move: Move) -> tuple[Tensor, ...]:
+    """What rows remember after a move, as the worker keeps it."""
+    memory = (at.denoised, *history) if move.memory is None else move.memory
+    return memory[: kernel.history]
 
 
 @dataclass(frozen=True)
