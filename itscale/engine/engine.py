@@ -115,7 +115,7 @@ class Engine:
         if guide is not None and guide.wants_context:
             context = context or p
             population = (context.rows, context.value)
-        rows, ratio = self.pool.call(
+        rows, ratio, looks = self.pool.call(
             "propose",
             p.rows,
             _one_level(fields["level"] - 1),
@@ -127,7 +127,10 @@ class Engine:
         )
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
-        extra = self._extra_looks(kernel, p.level) * children
+        if looks is None:
+            extra = self._extra_looks(kernel, p.level) * children
+        else:
+            extra = looks.reshape(p.groups, -1).sum(dim=1)
         if extra.any():
             self._charge_looks(extra)
         self.ancestors.append(p.origin)

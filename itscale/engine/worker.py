@@ -148,7 +148,7 @@ class Worker:
         children: int = 1,
         guide: Guide | None = None,
         population: tuple[Rows, Float64[Tensor, "g n"]] | None = None,
-    ) -> tuple[Rows, Float64[Tensor, " rows"] | None]:
+    ) -> tuple[Rows, Float64[Tensor, " rows"] | None, Int64[Tensor, " rows"] | None]:
         """Move every row ``children`` times by one kernel step.
 
         Args:
@@ -156,13 +156,15 @@ class Worker:
             population: rows and values that the guide may learn from, all at the rows' level.
 
         Returns:
-            The moved rows, not looked at, and log p - log q per row where the noise was shifted.
+            The moved rows, not looked at; log p - log q per row where the noise was shifted; looks inside
+            the move per row where the kernel decides on them as it goes.
         """
         kernel = kernel or self.kernel
         guided = None if guide is None else _Guided(guide, self._context(level, population))
         total = len(at)
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
         history: tuple[Tensor, ...] | None = None
+        looks: Tensor | None = None
         ratio = None if guide is None else torch.zeros(total, dtype=torch.float64, device=x.device)
         for part in self._chunks(total):
             for move, where, memory, change in self._moves(rows, level, at, part, kernel, children, guided):
@@ -173,9 +175,12 @@ class Worker:
                     target[where] = source
                 if ratio is not None and change is not None:
                     ratio[where] = change
+                if move.looks is not None:
+                    looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
+                    looks[where] = move.looks
         last = isinstance(level, int) and level == self.times.shape[0] - 2
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
-        return Rows(x, None, history or (), samples), None if ratio is None else ratio.cpu()
+        return Rows(x, None, history or (), samples), None if ratio is None else ratio.cpu(), looks
 
     @torch.no_grad()
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
@@ -258,8 +263,10 @@ class Worker:
             group = at.group[chosen]
             step = k
 
-            def look(y: Tensor, to: int | float, group: Tensor = group) -> Evaluation:
-                return self._evaluate(y, to, group)
+            def look(
+                y: Tensor, to: int | float, among: Tensor | None = None, group: Tensor = group
+            ) -> Evaluation:
+                return self._evaluate(y, to, group if among is None else group[among])
 
             move = kernel(here, past, step, look, z)
             memory = (here.denoised, *past) if move.memory is None else move.memory

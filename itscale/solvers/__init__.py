@@ -1,6 +1,7 @@
 """Solvers: settings that become kernels. One file each; one line each in the table."""
 
 from itscale.errors import ConfigError, unknown_name
+from itscale.solvers.adaptive import AdaptiveDPM
 from itscale.solvers.ancestral import Ancestral
 from itscale.solvers.base import Kernel, Move, Solver
 from itscale.solvers.ddim import DDIM
@@ -13,6 +14,7 @@ from itscale.solvers.euler_maruyama import EulerMaruyama
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
 from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
+from itscale.solvers.pndm import PNDM
 from itscale.solvers.runge_kutta import RK4, EDMHeun
 from itscale.solvers.unipc import UniP, UniPC
 
@@ -38,7 +40,9 @@ SOLVERS: dict[str, type] = {
     "ghvb": GHVB,
     "heavy-ball": HeavyBall,
     "nesterov": Nesterov,
+    "pndm": PNDM,
     "rk4": RK4,
+    "adaptive-dpm": AdaptiveDPM,
 }
 ALIASES = {"euler": "ddim", "dpm-solver++2m": "dpm++2m", "em": "euler-maruyama", "ddpm": "ancestral"}
 
@@ -62,9 +66,11 @@ __all__ = [
     "GHVB",
     "IPNDM",
     "LMS",
+    "PNDM",
     "RK4",
     "SDE2M",
     "SOLVERS",
+    "AdaptiveDPM",
     "Ancestral",
     "DPMSolver2",
     "DPMSolver2M",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.types import expand_over_event
 
-Look: TypeAlias = Callable[[Tensor, int | float], Evaluation]
-"""``look(x, where)``: evaluate the model inside a move; one NFE per row.
 
-``where`` is a level (int) or, between levels, a time (float).
-"""
+class Look(Protocol):
+    """Evaluate the model inside a move: one NFE per row.
+
+    Args:
+        x: states; of all rows of the move, or of ``rows`` (indices into them).
+        where: a level (int) or, between levels, a time (float).
+    """
+
+    def __call__(self, x: Tensor, where: int | float, rows: Tensor | None = None, /) -> Evaluation: ...
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class Move:
         std: scalar standard deviation of the transition, or (rows,); None when it is not Gaussian.
         memory: what the rows remember after the move, newest first; None is the denoised sample at its
             start, then what they remembered before.
+        looks: evaluations inside the move, (rows,) int64; None is the kernel's ``extra_looks`` each.
     """
 
     x: Tensor
     z: Tensor | None = None
     std: float | Tensor | None = None
     memory: tuple[Tensor, ...] | None = None
+    looks: Tensor | None = None
 
     @property
     def mean(self) -> Tensor | None:
@@ -68,7 +75,7 @@ class Kernel(Protocol):
         ...
 
     def extra_looks(self, level: int) -> int:
-        """Evaluations inside the move from this level, beside the look at its start."""
+        """Evaluations inside the move, beside the look at its start: how many, or if they vary the most."""
         ...
 
 

@@ -31,6 +31,15 @@ def third_order_step(step: Step) -> Form:
     return y - k3 * math.expm1(h) * E - k3 / r2 * (math.expm1(h) / h - 1) * change_2
 
 
+def embedded_second_order(step: Step) -> Form:
+    """A second-order result from looks that the third-order step has made (DPM-Solver-23)."""
+    r1 = 1 / 3
+    if math.isinf(step.kappa):  # in 1/kappa, as the step itself
+        return step.w * step.kappa_next + step.D + (step.denoised_at(0) - step.D) / (2 * r1)
+    grown = step.kappa - step.kappa_next  # kappa_+ (e^h - 1)
+    return step.y - grown * step.E - grown / (2 * r1) * (step.noise_at(0) - step.E)
+
+
 @dataclass(frozen=True)
 class DPMSolver2:
     """Order 2 by one look at the middle of every step in log-SNR; two evaluations a step, no memory.

@@ -7,6 +7,7 @@ A solver's file states a step in the letters of its paper, on rows of coefficien
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from itscale.interpolants import Interpolant
 from itscale.process import Evaluation
 from itscale.solvers.base import Look, Move
 from itscale.solvers.schedule import Schedule
@@ -36,29 +38,29 @@ class Stage(NamedTuple):
 
 @dataclass
 class Step:
-    """The step from one level to the next, in the frame of ``y = x / alpha``.
+    """A step from time ``t`` to ``t_next``, in the frame of ``y = x / alpha``.
 
     Attributes:
         kappa, kappa_next: noise-to-signal ratios at the ends.
         y: the state; D: the denoised sample there; E: the noise there. From pure noise (``kappa`` infinite)
-            neither y nor E exists.
+            neither y nor E exists, but ``w = x / sigma``.
     """
 
-    schedule: Schedule
-    level: int
+    path: Interpolant
+    t: float
+    t_next: float
     stages: list[Stage] = field(default_factory=list)
 
-    @property
-    def kappa(self) -> float:
-        return self.schedule.kappa(self.level)
-
-    @property
-    def kappa_next(self) -> float:
-        return self.schedule.kappa(self.level + 1)
+    def __post_init__(self) -> None:
+        self.kappa, self.kappa_next = float(self.path.kappa(self.t)), float(self.path.kappa(self.t_next))
 
     @property
     def y(self) -> Form:
-        return _unit(0) / self.schedule.alpha[self.level]
+        return _unit(0) / float(self.path.alpha(self.t))
+
+    @property
+    def w(self) -> Form:
+        return _unit(0) / float(self.path.sigma(self.t))
 
     @property
     def D(self) -> Form:
@@ -70,24 +72,32 @@ class Step:
 
     def denoised(self, y: Form, kappa: float) -> Form:
         """Look at state y: its denoised sample."""
-        self._add(y, kappa)
+        self.stages.append(self._stage(y, kappa))
         return _unit(1 + len(self.stages))
 
     def noise(self, y: Form, kappa: float) -> Form:
         """Look at state y: its noise."""
         return (y - self.denoised(y, kappa)) / kappa
 
-    def end(self, y: Form) -> tuple[Stage, ...]:
-        """The stages, the last of them the new state."""
-        self._add(y, self.kappa_next)
-        return tuple(self.stages)
+    def denoised_at(self, look: int) -> Form:
+        """The denoised sample of an earlier look, 0 the first inside the step."""
+        return _unit(2 + look)
 
-    def _add(self, y: Form, kappa: float) -> None:
-        path = self.schedule.process.interpolant
-        is_end = kappa == self.kappa_next
-        t = self.schedule.t[self.level + 1] if is_end else float(path.t_of_kappa(kappa))
-        form = float(path.alpha(t)) * y
-        self.stages.append(Stage(t, tuple(form[: 2 + len(self.stages)].tolist())))
+    def noise_at(self, look: int) -> Form:
+        """The noise of an earlier look."""
+        t, form = self.stages[look]
+        y = np.zeros(MAX_LOOKS)
+        y[: len(form)] = form
+        return (y / float(self.path.alpha(t)) - self.denoised_at(look)) / float(self.path.kappa(t))
+
+    def end(self, y: Form) -> Stage:
+        """The new state."""
+        return self._stage(y, self.kappa_next)
+
+    def _stage(self, y: Form, kappa: float) -> Stage:
+        t = self.t_next if kappa == self.kappa_next else float(self.path.t_of_kappa(kappa))
+        form = float(self.path.alpha(t)) * y
+        return Stage(t, tuple(form[: 2 + len(self.stages)].tolist()))
 
 
 def _unit(index: int) -> Form:
@@ -123,12 +133,18 @@ def runge_kutta(step: Step, tableau: Tableau) -> Form:
 def runge_kutta_from_noise(step: Step, tableau: Tableau) -> Form:
     """Integrate ``d(x / sigma) / d(1 / kappa) = D``, which has no singularity at ``1 / kappa = 0``."""
     gap = 1 / step.kappa_next
-    w = _unit(0) / step.schedule.sigma[step.level]
+    w = step.w
     slopes = [step.D]
     for row in tableau.inner:
         part = sum(row)
         slopes.append(step.denoised((w + gap * _sum(row, slopes)) / (part * gap), 1 / (part * gap)))
     return (w + gap * _sum(tableau.weights, slopes)) / gap
+
+
+def write(step: Step, formula: Callable[[Step], Form], from_noise: Tableau) -> tuple[Stage, ...]:
+    """The stages of a step, the last of them the new state."""
+    y = runge_kutta_from_noise(step, from_noise) if math.isinf(step.kappa) else formula(step)
+    return (*step.stages, step.end(y))
 
 
 def _sum(factors: Sequence[float], forms: Sequence[Form]) -> Form:
@@ -147,15 +163,10 @@ class StagedUpdate:
     @classmethod
     def build(cls, schedule: Schedule, step: Callable[[Step], Form], from_noise: Tableau) -> StagedUpdate:
         """Write ``step`` down for every level; from pure noise take ``from_noise`` in ``1 / kappa``."""
-
-        def at(level: int) -> tuple[Stage, ...]:
-            note = Step(schedule, level)
-            if level == schedule.steps - 1:
-                return (Stage(schedule.t[-1], (0.0, 1.0)),)
-            pure = math.isinf(note.kappa)
-            return note.end(runge_kutta_from_noise(note, from_noise) if pure else step(note))
-
-        return cls(tuple(at(level) for level in range(schedule.steps)))
+        path = schedule.process.interpolant
+        moves = [Step(path, *ends) for ends in itertools.pairwise(schedule.t[:-1])]
+        jump = Stage(schedule.t[-1], (0.0, 1.0))
+        return cls((*(write(move, step, from_noise) for move in moves), (jump,)))
 
     def is_noisy(self, level: int) -> bool:
         return False
@@ -170,11 +181,12 @@ class StagedUpdate:
         *inner, end = self.stages[level]
         denoised = [at.denoised]
         for stage in inner:
-            denoised.append(look(_combine(stage.form, at.x, denoised), stage.t).denoised)
-        return Move(_combine(end.form, at.x, denoised), z)
+            denoised.append(look(combine(stage.form, at.x, denoised), stage.t).denoised)
+        return Move(combine(end.form, at.x, denoised), z)
 
 
-def _combine(form: Sequence[float], x: Tensor, denoised: Sequence[Tensor]) -> Tensor:
+def combine(form: Sequence[float], x: Tensor, denoised: Sequence[Tensor]) -> Tensor:
+    """``form[0] x + sum_j form[1 + j] D_j``."""
     total = torch.mul(denoised[0], form[1])
     for factor, sample in zip((form[0], *form[2:]), (x, *denoised[1:]), strict=True):
         if factor:

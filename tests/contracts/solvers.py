@@ -18,8 +18,10 @@ from itscale.solvers import (
     GHVB,
     IPNDM,
     LMS,
+    PNDM,
     RK4,
     SDE2M,
+    AdaptiveDPM,
     Ancestral,
     DPMSolver2,
     DPMSolver2M,
@@ -65,6 +67,8 @@ SOLVER_CASES: list[Solver] = [
     HeavyBall(),
     HeavyBall(points=1, beta=0.5),
     Nesterov(),
+    PNDM(),
+    AdaptiveDPM(),
 ]
 KAPPA_MAX, KAPPA_MIN = 20.0, 0.05
 EDM_PATH = EDM(sigma_max=KAPPA_MAX, sigma_min=0.001)
@@ -162,18 +166,26 @@ def check_last_move_denoises(solver: Solver) -> None:
 
 def check_looks_are_announced(solver: Solver) -> None:
     process, times, kernel, x, z = setting(solver)
-    answer, asked = looker(process, times), []
+    answer = looker(process, times)
+    asked = torch.zeros(len(x), dtype=torch.int64)
 
-    def look(y: Tensor, to: int | float) -> Evaluation:
-        asked.append(to)
-        return answer(y, to)
+    def look(y: Tensor, to: int | float, rows: Tensor | None = None) -> Evaluation:
+        asked[slice(None) if rows is None else rows] += 1
+        return answer(y, to, rows)
 
     for level in range(len(times) - 1):
-        asked.clear()
+        asked.zero_()
         at = process.evaluate(x, times[level])
-        kernel(at, random_history(kernel, x), level, look, z if kernel.is_noisy(level) else None)
-        assert len(asked) == kernel.extra_looks(level)
-        assert kernel.extra_looks(level) in (0, solver.evaluations - 1)
+        move = kernel(at, random_history(kernel, x), level, look, z if kernel.is_noisy(level) else None)
+        if move.looks is None:
+            assert (asked == kernel.extra_looks(level)).all()
+        else:  # decided on the way
+            assert torch.equal(asked, move.looks)
+            assert (asked <= kernel.extra_looks(level)).all()
+    usual = len(times) - 3  # the last move but the jump; the first moves of some solvers are special
+    assert kernel.extra_looks(usual) >= solver.evaluations - 1
+    assert move.looks is not None or kernel.extra_looks(usual) == solver.evaluations - 1
+    assert kernel.extra_looks(len(times) - 2) == 0
 
 
 def check_noise_is_used_where_announced(solver: Solver) -> None:

@@ -42,7 +42,7 @@ def drive(
 def looker(process: ContinuousProcess, times: Tensor) -> Look:
     """Evaluate at a level (int) or at a time (float)."""
 
-    def look(x: Tensor, where: int | float) -> Evaluation:
+    def look(x: Tensor, where: int | float, rows: Tensor | None = None) -> Evaluation:
         return process.evaluate(x, times[where] if isinstance(where, int) else as_time(where))
 
     return look

@@ -12,6 +12,7 @@ from itscale.solvers import (
     GHVB,
     IPNDM,
     LMS,
+    PNDM,
     RK4,
     SDE2M,
     Ancestral,
@@ -76,6 +77,7 @@ TWO_DIGITS = {
     GHVB(4, beta=0.5): (8.9e-3, None, 3.2e-4, None, 2.2e-5),
     GHVB(5): (6.3e-3, None, 3.6e-4, None, 2.2e-5),
     HeavyBall(): (4.2e-2, None, 1.18e-2, None, 3.1e-3),
+    PNDM(): (7.8e-3, 1.2e-3, 3.4e-4, None, None),
     Nesterov(): (1.01e-2, None, 2.1e-3, None, 6.0e-4),
 }
 
