@@ -15,16 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.errors import ConfigError, unknown_name
-from itscale.interpolants import Interpolant
+from itscale.interpolants import Interpolant, Table
 
 Times = Float64[Tensor, " times"]
+Spacing = Literal["leading", "trailing", "linspace"]
 
 
 def uniform(interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
@@ -100,6 +101,69 @@ def shifted(interpolant: Interpolant, steps: int, t_start: float = 0.0, *, shift
     tau_start = (1 - t_start) / (shift - (shift - 1) * (1 - t_start))  # the inverse of the warp
     tau = torch.linspace(tau_start, 0.0, steps + 1, dtype=torch.float64)
     return _from_noise_time(shift * tau / (1 + (shift - 1) * tau), t_start)
+
+
+def dynamic_shift(tokens: int, shifts: tuple[float, float] = (0.5, 1.15)) -> float:
+    """The shift for an image of so many tokens: ``exp(mu)`` with mu linear in them.
+
+    ``shifts`` are mu at 256 and at 4096 tokens. FLUX packs 16 x 16 pixels into a token, so that 4096 of them
+    are 1024 x 1024 pixels.
+
+    Reference:
+        Esser et al. (2024), arXiv:2403.03206, section 5.3.2; the line is that of FLUX's released code.
+    """
+    return math.exp(shifts[0] + (shifts[1] - shifts[0]) * (tokens - 256) / (4096 - 256))
+
+
+def stretched(times: Times, terminal: float = 0.1) -> Times:
+    """Stretch a grid from its first time so that the last look is at noise time ``terminal`` (LTX)."""
+    first, last = float(times[0]), float(times[-2])
+    if len(times) == 2:
+        return times
+    if not first < 1 - terminal < 1:
+        raise ConfigError(
+            f"a grid from t = {first:g} cannot have its last look at noise time terminal = {terminal:g}; "
+            "choose terminal between 0 and 1 - t_start"
+        )
+    inner = first + (times[:-1] - first) * ((1 - terminal - first) / (last - first))
+    inner[0] = first
+    return validate_grid(torch.cat([inner, times[-1:]]))
+
+
+def spaced(
+    interpolant: Interpolant,
+    steps: int,
+    t_start: float = 0.0,
+    *,
+    spacing: Spacing = "trailing",
+    offset: int = 0,
+) -> Times:
+    """Whole time labels of a model trained on n of them (1000 off a table), as diffusers spaces them.
+
+    Label i is the time ``(n - 1 - i) / n``. ``leading`` (which alone uses ``offset``) and any spacing of one
+    step start later than ``t_start``. With ``t_start > 0`` the grid covers the rest in the same proportions.
+
+    Reference:
+        Lin et al. (2024), "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891,
+        Table 2.
+    """
+    _check(steps, t_start)
+    n = len(interpolant.alphas_bar) if isinstance(interpolant, Table) else 1000
+    if spacing == "leading":
+        labels = [offset + i * (n // steps) for i in reversed(range(steps))]
+    elif spacing == "trailing":
+        labels = [round(n - i * n / steps) - 1 for i in range(steps)]
+    elif spacing == "linspace":
+        labels = [round(i * (n - 1) / max(steps - 1, 1)) for i in reversed(range(steps))]
+    else:
+        raise unknown_name("spacing", str(spacing), get_args(Spacing))
+    if steps > n or labels[0] >= n or labels[-1] < 0:
+        raise ConfigError(
+            f"{spacing} spacing of {steps} steps needs labels {labels[-1]} to {labels[0]} and there are {n}; "
+            "take fewer steps or another offset"
+        )
+    times = (n - 1 - torch.tensor(labels, dtype=torch.float64)) / n
+    return validate_grid(torch.cat([t_start + (1 - t_start) * times, torch.ones(1, dtype=torch.float64)]))
 
 
 def quarter_circle(interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
@@ -251,6 +315,58 @@ class Shifted:
 
 
 @dataclass(frozen=True)
+class DynamicShifted:
+    """:func:`shifted` by :func:`dynamic_shift` (FLUX, LTX; SD3 on request).
+
+    Attributes:
+        tokens: size of the image, or of the video, in tokens.
+        low, high: logarithms of the shift at 256 and at 4096 tokens.
+    """
+
+    tokens: int = 4096
+    low: float = 0.5
+    high: float = 1.15
+
+    def __post_init__(self) -> None:
+        _positive("DynamicShifted", "tokens", self.tokens)
+
+    def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
+        shift = dynamic_shift(self.tokens, (self.low, self.high))
+        return shifted(interpolant, steps, t_start, shift=shift)
+
+
+@dataclass(frozen=True)
+class Stretched:
+    """Another grid, :func:`stretched`."""
+
+    grid: str | Grid = "shifted"
+    terminal: float = 0.1
+
+    def __post_init__(self) -> None:
+        get_grid(self.grid)
+        if not 0 < self.terminal < 1:
+            raise ConfigError(f"Stretched needs terminal in (0, 1), got {self.terminal}")
+
+    def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
+        return stretched(get_grid(self.grid)(interpolant, steps, t_start), self.terminal)
+
+
+@dataclass(frozen=True)
+class Spaced:
+    """Settings of :func:`spaced`."""
+
+    spacing: Spacing = "trailing"
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.spacing not in get_args(Spacing):
+            raise unknown_name("spacing", str(self.spacing), get_args(Spacing))
+
+    def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
+        return spaced(interpolant, steps, t_start, spacing=self.spacing, offset=self.offset)
+
+
+@dataclass(frozen=True)
 class QuarterCircle:
     """Settings of :func:`quarter_circle`."""
 
@@ -270,6 +386,9 @@ GRIDS: dict[str, type[Grid]] = {
     "poly-exponential": PolyExponential,
     "shifted": Shifted,
     "quarter-circle": QuarterCircle,
+    "dynamic-shifted": DynamicShifted,
+    "stretched": Stretched,
+    "spaced": Spaced,
 }
 
 

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from itscale import grids
 from itscale.errors import ConfigError, UnknownName
-from itscale.grids import GRIDS, Karras, PolyExponential, Shifted, get_grid, validate_grid
+from itscale.grids import (
+    GRIDS,
+    DynamicShifted,
+    Karras,
+    PolyExponential,
+    Shifted,
+    Spaced,
+    Stretched,
+    get_grid,
+    validate_grid,
+)
 from itscale.interpolants import EDM, VE, VP, Linear, Table, Trigonometric, match
 from tests.contracts.interpolants import PATHS, path_id
 
@@ -21,10 +31,15 @@ from tests.contracts.interpolants import PATHS, path_id
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(steps=st.integers(1, 300), t_start=st.floats(0.0, 0.5))
 def test_grids_run_from_start_to_data(name, path, steps, t_start):
+    if name == "spaced" and isinstance(path, Table):
+        steps = min(steps, len(path.alphas_bar))  # there are no more labels
     times = get_grid(name)(path, steps, t_start)
     assert times.dtype == torch.float64
     assert times.shape == (steps + 1,)
-    assert float(times[0]) == t_start
+    if name == "spaced":  # whole labels, the first of which may be later
+        assert float(times[0]) >= t_start
+    else:
+        assert float(times[0]) == t_start
     assert float(times[-1]) == 1
     assert (torch.diff(times) > 0).all()
 
@@ -105,6 +120,41 @@ def test_shifted_from_a_late_start_covers_the_rest_of_the_same_warp():
     torch.testing.assert_close(rest, whole[4:])
 
 
+def test_dynamic_shift_is_linear_in_the_logarithm():
+    assert math.log(grids.dynamic_shift(256)) == pytest.approx(0.5, rel=1e-14)
+    assert math.log(grids.dynamic_shift(4096)) == pytest.approx(1.15, rel=1e-14)
+    assert math.log(grids.dynamic_shift(64)) == pytest.approx(0.4675, rel=1e-12)
+    # FLUX at 16 x 16 tokens in six steps: exp(.4675) tau / (1 + (exp(.4675) - 1) tau)
+    noise = 1 - grids.DynamicShifted(tokens=64)(Linear(), 6)
+    assert noise.tolist() == pytest.approx([1, 0.8886, 0.7615, 0.6148, 0.4438, 0.2420, 0], abs=6e-5)
+
+
+def test_stretched_moves_the_last_look_and_keeps_proportions():
+    plain, times = grids.uniform(Linear(), 6), Stretched("uniform", 0.1)(Linear(), 6)
+    torch.testing.assert_close(times[:-1], plain[:-1] * (0.9 / plain[-2]))
+    assert float(times[-1]) == 1
+    later = Stretched(Shifted(2.0), 0.25)(Linear(), 6, 0.3)
+    assert float(later[0]) == 0.3
+    assert float(later[-2]) == pytest.approx(0.75, abs=1e-15)
+    torch.testing.assert_close(Stretched("uniform")(Linear(), 1), grids.uniform(Linear(), 1))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "labels"),
+    [
+        (Spaced("leading", offset=1), [801, 601, 401, 201, 1]),
+        (Spaced("trailing"), [999, 799, 599, 399, 199]),
+        (Spaced("linspace"), [999, 749, 500, 250, 0]),
+    ],
+)
+def test_spacings_are_whole_labels(recipe, labels):
+    table = Table.scaled_linear()
+    times = recipe(table, 5)
+    assert table.index_of(times[:-1]).tolist() == pytest.approx(labels, abs=1e-9)
+    torch.testing.assert_close(recipe(Linear(), 5), times, rtol=0, atol=1e-15)  # off a table, of 1000
+    torch.testing.assert_close(recipe(table, 5, 0.5), 0.5 + 0.5 * times)
+
+
 def test_quarter_circle_sits_at_the_published_noise_levels():
     times = grids.quarter_circle(VP(), 10)
     assert float(times[6]) == pytest.approx(1 - 0.8, abs=1e-15)  # sqrt(1 - .6^2)
@@ -159,6 +209,15 @@ def test_validate_grid_returns_float64():
         lambda: Karras(rho=0.0),
         lambda: PolyExponential(rho=-1.0),
         lambda: Shifted(0.0),
+        lambda: DynamicShifted(tokens=0),
+        lambda: Stretched(terminal=1.0),
+        lambda: Stretched("uniform", 0.9)(Linear(), 5, 0.2),
+        lambda: Stretched("karas"),
+        lambda: Spaced("trailng"),
+        lambda: grids.spaced(Linear(), 5, spacing="trailng"),
+        lambda: Spaced("leading", offset=300)(Linear(), 5),
+        lambda: Spaced("leading", offset=-1)(Linear(), 5),
+        lambda: Spaced("trailing")(Linear(), 1001),
     ],
 )
 def test_bad_settings_are_refused(build):

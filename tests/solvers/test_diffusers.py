@@ -1,11 +1,15 @@
-"""Our solvers against the schedulers of diffusers, driven in float64 on our grids."""
+"""Our solvers and grids against the schedulers of diffusers, driven in float64 on our grids."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from itscale import grids
+from itscale.interpolants import Linear, Table
 from itscale.process import ODE, ContinuousProcess
 from itscale.solvers import (
     DDIM,
@@ -155,3 +159,28 @@ def test_ipndm_agrees_on_its_own_grid():
         x = made.step(made.alphas[i] * at.noise - made.betas[i] * at.denoised, t, x).prev_sample
     end = drive(process, IPNDM(4), times, start, until=len(angle) - 1)
     torch.testing.assert_close(x, end, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("steps", [5, 7, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_spacings_agree(spacing, steps):
+    made = pytest.importorskip("diffusers").DDIMScheduler(timestep_spacing=spacing, steps_offset=1)
+    made.set_timesteps(steps)
+    table = Table.linear()
+    labels = table.index_of(grids.spaced(table, steps, spacing=spacing, offset=1)[:-1])
+    assert labels.round(decimals=9).tolist() == made.timesteps.tolist()
+
+
+@pytest.mark.parametrize("terminal", [None, 0.1])
+def test_shifted_grids_agree(terminal):
+    """Their noise levels are float32."""
+    name = pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler
+    even = [1 - i / 9 for i in range(9)]
+    static = name(shift=3.0, shift_terminal=terminal)
+    static.set_timesteps(sigmas=even)
+    dynamic = name(use_dynamic_shifting=True, shift_terminal=terminal)
+    dynamic.set_timesteps(sigmas=even, mu=math.log(grids.dynamic_shift(1024)))
+    for made, recipe in ((static, grids.Shifted(3.0)), (dynamic, grids.DynamicShifted(1024))):
+        grid = recipe if terminal is None else grids.Stretched(recipe, terminal)
+        noise = 1 - grid(Linear(), 9)
+        torch.testing.assert_close(made.sigmas.double(), noise, rtol=0, atol=1e-6)
