@@ -14,7 +14,7 @@ from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.base import Given, Model
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
 from itscale.scoring import Reward, as_reward
-from itscale.solvers import Kernel, Solver, get_solver
+from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def prepare(
             _check_modality(model, which, as_reward(given))
     if guidance != 1.0:
         model = Given(model, None, guidance)
-    view = process or (SDE() if chosen.needs.noise else ODE())
+    view = process or _default_view(chosen, solver)
     if not isinstance(view, ODE | SDE):
         raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -85,6 +85,11 @@ def prepare(
     times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
     kernel = stepper.build(dynamics, times)
     _check_noise(chosen, kernel, steps)
+    if chosen.needs.density and not stepper.gaussian:
+        raise ConfigError(
+            f"{type(chosen).__name__} weights by transition densities, and that of "
+            f"{type(stepper).__name__} is not Gaussian; use {_densities()}"
+        )
     cost = Cost(
         steps,
         tuple(kernel.extra_looks(k) for k in range(steps)),
@@ -124,6 +129,17 @@ def _sized(method: Any, n: int | None, particles: int | None) -> Any:
             f"method.particles={method.particles}, but {wanted} were asked for; give one of them"
         )
     return replace(method, particles=wanted)
+
+
+def _default_view(method: Method, solver: str | Solver | None) -> ODE | SDE:
+    """The SDE where a method needs noise, unless the solver brings noise to the ODE."""
+    chosen = None if solver is None else get_solver(solver)
+    brings = getattr(chosen, "brings_noise", False) and not (chosen and chosen.is_stochastic)
+    return SDE() if method.needs.noise and not brings else ODE()
+
+
+def _densities() -> str:
+    return ", ".join(name for name, entry in SOLVERS.items() if entry.gaussian is True)
 
 
 def _solver(solver: str | Solver | None, view: ODE | SDE) -> Solver:

@@ -20,7 +20,7 @@ from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.scoring import Reward
-from itscale.solvers import Kernel, Move
+from itscale.solvers import Kernel, Move, shares_of
 
 
 @dataclass(frozen=True)
@@ -285,13 +285,16 @@ class Worker:
         levels = [level] if isinstance(level, int) else level.unique().tolist()
         if not any(kernel.is_noisy(k) for k in levels):
             return None, None
-        z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), here.x.shape[1:], here.x.dtype)
+        shares = shares_of(kernel, level) if isinstance(level, int) else None
+        event = tuple(here.x.shape[1:]) if shares is None else (len(shares), *here.x.shape[1:])
+        z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), event, here.x.dtype)
         if guided is None:
             return z, None
         d = guided.guide(View(here, level, gradient, at.group[chosen], self.bridge, guided.context))
+        along, spread = (z, d) if shares is None else _shared(z, d, shares)
         # Proposing z = d + xi in place of xi: log p - log q = -d.xi - |d|^2 / 2, exact for any kernel.
-        change = -(d * (z + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
-        return z + d, change
+        change = -(d * (along + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
+        return z + spread, change
 
     def _context(
         self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None
@@ -372,6 +375,12 @@ def _scored(values: Float64[Tensor, " rows"], x: Tensor) -> Scored:
     valid = ~(values.isnan() | (values == math.inf))
     packed = torch.stack([values, valid.double(), x.flatten(1).isfinite().all(dim=1).double()]).cpu()
     return Scored(packed[0], packed[1].bool(), packed[2].bool(), torch.ones(len(values), dtype=torch.int64))
+
+
+def _shared(z: Tensor, d: Tensor, shares: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Return the component of several normals (rows, m, *event) along the shares, and the shift of each."""
+    weights = torch.tensor(shares, dtype=z.dtype, device=z.device).reshape(-1, *(1,) * (d.ndim - 1))
+    return (weights * z).sum(dim=1), weights * d[:, None]
 
 
 def _part(level: int | Tensor, part: slice) -> int | Tensor:

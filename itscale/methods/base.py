@@ -21,6 +21,7 @@ class Needs:
     reward: bool = True
     gradient: bool = False
     profile: bool = False
+    density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
 
 
 @dataclass(frozen=True)

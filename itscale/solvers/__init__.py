@@ -3,17 +3,23 @@
 from itscale.errors import ConfigError, unknown_name
 from itscale.solvers.adaptive import AdaptiveDPM
 from itscale.solvers.ancestral import Ancestral
-from itscale.solvers.base import Kernel, Move, Solver
+from itscale.solvers.ancestral_2s import Ancestral2S
+from itscale.solvers.base import Kernel, Move, Solver, shares_of
+from itscale.solvers.churn import Churn
 from itscale.solvers.ddim import DDIM
 from itscale.solvers.deis import DEIS, LMS
+from itscale.solvers.dpm_sde import DPMSDE
 from itscale.solvers.dpm_solver import DPMSolver2, DPMSolver3S
 from itscale.solvers.dpm_solver_2m import SDE2M, DPMSolver2M
 from itscale.solvers.dpm_solver_2s import DPMSolver2S
 from itscale.solvers.dpm_solver_3m import DPMSolver3M, Legacy3M
+from itscale.solvers.dpm_solver_3m_sde import SDE3M
 from itscale.solvers.euler_maruyama import EulerMaruyama
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
+from itscale.solvers.langevin import Langevin
 from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
+from itscale.solvers.noise_2m_sde import NoiseSDE2M
 from itscale.solvers.pndm import PNDM
 from itscale.solvers.runge_kutta import RK4, EDMHeun
 from itscale.solvers.unipc import UniP, UniPC
@@ -43,8 +49,15 @@ SOLVERS: dict[str, type] = {
     "pndm": PNDM,
     "rk4": RK4,
     "adaptive-dpm": AdaptiveDPM,
+    "3m-sde": SDE3M,
+    "noise-2m-sde": NoiseSDE2M,
+    "2s-ancestral": Ancestral2S,
+    "dpm++sde": DPMSDE,
+    "langevin": Langevin,
+    "edm-churn": Churn,
 }
 ALIASES = {"euler": "ddim", "dpm-solver++2m": "dpm++2m", "em": "euler-maruyama", "ddpm": "ancestral"}
+ALIASES |= {"sde-dpm++1": "ancestral", "dpm++2m-sde": "2m-sde", "dpm++3m-sde": "3m-sde", "pc": "langevin"}
 
 
 def get_solver(value: str | Solver) -> Solver:
@@ -63,15 +76,19 @@ def get_solver(value: str | Solver) -> Solver:
 __all__ = [
     "DDIM",
     "DEIS",
+    "DPMSDE",
     "GHVB",
     "IPNDM",
     "LMS",
     "PNDM",
     "RK4",
     "SDE2M",
+    "SDE3M",
     "SOLVERS",
     "AdaptiveDPM",
     "Ancestral",
+    "Ancestral2S",
+    "Churn",
     "DPMSolver2",
     "DPMSolver2M",
     "DPMSolver2S",
@@ -82,12 +99,15 @@ __all__ = [
     "HeavyBall",
     "Heun",
     "Kernel",
+    "Langevin",
     "Legacy3M",
     "Move",
     "Nesterov",
+    "NoiseSDE2M",
     "SDEHeun",
     "Solver",
     "UniP",
     "UniPC",
     "get_solver",
+    "shares_of",
 ]

@@ -29,7 +29,8 @@ class Move:
 
     Attributes:
         x: new states (rows, *event).
-        z: the noise that was used, standard normal plus any shift; None where the move has none.
+        z: the noise that was used, standard normal plus any shift; None where the move has none, or has
+            several.
         std: scalar standard deviation of the transition, or (rows,); None when it is not Gaussian.
         memory: what the rows remember after the move, newest first; None is the denoised sample at its
             start, then what they remembered before.
@@ -56,6 +57,8 @@ class Move:
 class Kernel(Protocol):
     """One step of a solver on a fixed grid. Level k is the time ``times[k]``; a move goes from k to k + 1.
 
+    A kernel that uses several standard normals per row also has ``shares(level)``; see ``shares_of``.
+
     Attributes:
         gaussian: the transition is N(mean, std^2 I) with a scalar std.
         history: how many tensors a row remembers; earlier denoised samples unless a move says otherwise.
@@ -79,10 +82,21 @@ class Kernel(Protocol):
         ...
 
 
+def shares_of(kernel: Kernel, level: int) -> tuple[float, ...] | None:
+    """How the standard normals of a move share a shift of its noise; None where there is one.
+
+    The length is their number m, and ``z`` is then (rows, m, *event). Squares sum to 1, so that a shift d,
+    added as ``share_j d`` to each, costs ``|d|^2 / 2`` as it does where there is one.
+    """
+    shares = getattr(kernel, "shares", None)
+    return None if shares is None else shares(level)
+
+
 class Solver(Protocol):
     """A setting. ``build`` checks it against the process before any network call.
 
-    Order, evaluations and history may depend on its options.
+    Order, evaluations and history may depend on its options. A solver of the ODE that adds noise of its own,
+    and so separates copies, says ``brings_noise = True``.
 
     Attributes:
         is_stochastic: needs an SDE; otherwise it integrates the ODE.

@@ -12,7 +12,7 @@ from itscale import grids
 from itscale.interpolants.base import as_time
 from itscale.models import GaussianMixture
 from itscale.process import ODE, SDE, ContinuousProcess, Evaluation
-from itscale.solvers import Kernel, Move, Solver, get_solver
+from itscale.solvers import Kernel, Move, Solver, get_solver, shares_of
 from itscale.solvers.base import Look
 
 
@@ -21,19 +21,19 @@ def drive(
     solver: str | Solver,
     times: Tensor,
     x: Tensor,
-    noise: Callable[[int], Tensor] | None = None,
+    noise: Callable[..., Tensor] | None = None,
     until: int | None = None,
 ) -> Tensor:
     """Move states from level 0 to level ``until`` (the end if None), history kept as the worker does.
 
-    ``noise(level)`` is called for noisy moves only.
+    ``noise(level)`` is called for noisy moves only; ``noise(level, j)`` where a move uses several normals.
     """
     kernel = get_solver(solver).build(process, times)
     look = looker(process, times)
     history: tuple[Tensor, ...] = ()
     for level in range(len(times) - 1 if until is None else until):
         at = look(x, level)
-        z = noise(level) if noise is not None and kernel.is_noisy(level) else None
+        z = draw(kernel, level, noise) if noise is not None and kernel.is_noisy(level) else None
         move = kernel(at, history, level, look, z)
         x, history = move.x, remembered(kernel, at, history, move)
     return x
@@ -52,6 +52,12 @@ def remembered(kernel: Kernel, at: Evaluation, history: tuple[Tensor, ...], move
     """What rows remember after a move, as the worker keeps it."""
     memory = (at.denoised, *history) if move.memory is None else move.memory
     return memory[: kernel.history]
+
+
+def draw(kernel: Kernel, level: int, noise: Callable[..., Tensor]) -> Tensor:
+    """The noise of a move: (rows, *event), or (rows, m, *event) where the kernel uses m normals."""
+    shares = shares_of(kernel, level)
+    return noise(level) if shares is None else torch.stack([noise(level, j) for j in range(len(shares))], 1)
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,14 @@ def affine_law(
     Every update is then affine in the start and the noises. Row 0 is run with all of them 0, row 1 + j
     with the j-th one at 1, through the same kernel code as any sample.
     """
-    moves = len(times) - 1
-    identity = torch.eye(moves + 1, dtype=torch.float64)
-    basis = torch.cat([torch.zeros(1, moves + 1, dtype=torch.float64), identity])
-    end = drive(process, solver, times, scale * basis[:, :1], lambda k: basis[:, 1 + k, None], until)[:, 0]
+    kernel = get_solver(solver).build(process, times)
+    counts = [len(shares_of(kernel, k) or (1,)) for k in range(len(times) - 1)]
+    first = [1 + sum(counts[:k]) for k in range(len(counts))]
+    size = 1 + sum(counts)
+    basis = torch.cat([torch.zeros(1, size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)])
+    end = drive(
+        process, solver, times, scale * basis[:, :1], lambda k, j=0: basis[:, first[k] + j, None], until
+    )[:, 0]
     return AffineLaw(float(end[0]), end[1:] - end[0])
 
 
