@@ -84,7 +84,7 @@ def solvers(name: Name = None) -> None:
             entry.gaussian,
             _first_line(entry),
         )
-        for key, entry in SOLVERS.items()
+        for key, entry in ((key, kind()) for key, kind in SOLVERS.items())
     ]
     columns = (
         "solver",

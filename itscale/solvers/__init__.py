@@ -21,6 +21,8 @@ from itscale.solvers.langevin import Langevin
 from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
 from itscale.solvers.noise_2m_sde import NoiseSDE2M
 from itscale.solvers.pndm import PNDM
+from itscale.solvers.restart import Interval, Restart
+from itscale.solvers.restart_presets import RESTART_PRESETS, RestartPreset, restart_preset
 from itscale.solvers.runge_kutta import RK4, EDMHeun
 from itscale.solvers.unipc import UniP, UniPC
 
@@ -55,6 +57,7 @@ SOLVERS: dict[str, type] = {
     "dpm++sde": DPMSDE,
     "langevin": Langevin,
     "edm-churn": Churn,
+    "restart": Restart,
 }
 ALIASES = {"euler": "ddim", "dpm-solver++2m": "dpm++2m", "em": "euler-maruyama", "ddpm": "ancestral"}
 ALIASES |= {"sde-dpm++1": "ancestral", "dpm++2m-sde": "2m-sde", "dpm++3m-sde": "3m-sde", "pc": "langevin"}
@@ -81,6 +84,7 @@ __all__ = [
     "IPNDM",
     "LMS",
     "PNDM",
+    "RESTART_PRESETS",
     "RK4",
     "SDE2M",
     "SDE3M",
@@ -98,16 +102,20 @@ __all__ = [
     "EulerMaruyama",
     "HeavyBall",
     "Heun",
+    "Interval",
     "Kernel",
     "Langevin",
     "Legacy3M",
     "Move",
     "Nesterov",
     "NoiseSDE2M",
+    "Restart",
+    "RestartPreset",
     "SDEHeun",
     "Solver",
     "UniP",
     "UniPC",
     "get_solver",
+    "restart_preset",
     "shares_of",
 ]

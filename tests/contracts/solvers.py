@@ -37,11 +37,13 @@ from itscale.solvers import (
     EulerMaruyama,
     HeavyBall,
     Heun,
+    Interval,
     Kernel,
     Langevin,
     Legacy3M,
     Nesterov,
     NoiseSDE2M,
+    Restart,
     SDEHeun,
     Solver,
     UniP,
@@ -85,8 +87,11 @@ SOLVER_CASES: list[Solver] = [
     Langevin(),
     Langevin(snr=0.3, corrections=2),
     Churn(s_churn=5.0),
+    Restart(),
+    Restart((Interval(kappa_min=0.5, kappa_max=3.0, points=4),), main="2m-sde", inner="dpm++sde"),
 ]
 EXEMPT: dict[tuple[str, type], str] = {
+    ("check_order", Restart): "its own grid does not become finer with the main one; see test_restart",
     (
         "check_order",
         Langevin,
@@ -215,6 +220,8 @@ def check_looks_are_announced(solver: Solver) -> None:
         else:  # decided on the way
             assert torch.equal(asked, move.looks)
             assert (asked <= kernel.extra_looks(level)).all()
+    if isinstance(solver, Restart):  # which announces the looks of its cycles too
+        return
     usual = len(times) - 3  # the last move but the jump; the first moves of some solvers are special
     assert kernel.extra_looks(usual) >= solver.evaluations - 1
     assert move.looks is not None or kernel.extra_looks(usual) == solver.evaluations - 1

@@ -101,7 +101,7 @@ class ByDensity(SMC):
 def test_methods_that_weight_by_density_refuse_solvers_without_one_before_any_call(name):
     network = Counted()
     model = models.wrap(network, predicts="velocity", interpolant="linear", event_shape=(2,))
-    setting = {"reward": lambda x: x[:, 0], "method": ByDensity(particles=2), "steps": 3, "solver": name}
+    setting = {"reward": lambda x: x[:, 0], "method": ByDensity(particles=2), "steps": 6, "solver": name}
     if SOLVERS[name]().gaussian:
         prepare(model, **setting)
         return
