@@ -9,7 +9,7 @@ from torch import Tensor
 
 from itscale.budget import Budget
 from itscale.errors import ConfigError
-from itscale.grids import get_grid
+from itscale.grids import Grid, get_grid, validate_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.base import Given, Model
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
@@ -80,9 +80,10 @@ def prepare(
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
-    stepper = _solver(solver, view)
+    stepper = _solver(solver, view, steps)
     dynamics = ContinuousProcess.of(model, view)
-    times = get_grid(grid)(dynamics.interpolant, steps, dynamics.t_start)
+    times = _times(get_grid(grid), dynamics, steps)
+    _check_steps(stepper, steps)
     kernel = stepper.build(dynamics, times)
     _check_noise(chosen, kernel, steps)
     if chosen.needs.density and not stepper.gaussian:
@@ -142,10 +143,19 @@ def _densities() -> str:
     return ", ".join(name for name, entry in SOLVERS.items() if entry.gaussian is True)
 
 
-def _solver(solver: str | Solver | None, view: ODE | SDE) -> Solver:
+def _times(grid: Grid, process: ContinuousProcess, steps: int) -> Tensor:
+    times = validate_grid(grid(process.interpolant, steps, process.t_start))
+    if len(times) != steps + 1:
+        raise ConfigError(f"time grid {grid!r} gave {len(times)} times for {steps} steps, not {steps + 1}")
+    return times
+
+
+def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int) -> Solver:
     is_deterministic = isinstance(view, ODE) or view.coefficient == Coefficient("zero")
     if solver is None:
-        return get_solver("dpm++2m" if is_deterministic else "2m-sde")
+        if is_deterministic:
+            return get_solver("dpm++2m" if steps > 1 else "ddim")
+        return get_solver("2m-sde")
     chosen = get_solver(solver)
     name = type(chosen).__name__
     if chosen.is_stochastic and is_deterministic:
@@ -178,6 +188,21 @@ def _check_modality(model: Model, which: str, reward: Reward) -> None:
     raise ConfigError(
         f"{which} {reward.name!r} is a reward of {scored!r}, and the model {name} makes {made!r}; "
         f"use a reward of {made!r} or of 'any' samples, or a model of {scored!r}"
+    )
+
+
+def _check_steps(solver: Solver, steps: int) -> None:
+    """The last step is the jump to the denoised sample; all that a solver combines comes before it."""
+    least = max(solver.history + 1, 2 if solver.evaluations > 1 else 1)
+    if steps >= least:
+        return
+    reason = "its last step has a single evaluation"
+    if solver.history:
+        reason = f"it combines {solver.history} earlier evaluations with the newest"
+    plain = "ancestral" if solver.is_stochastic else "ddim"
+    raise ConfigError(
+        f"{solver} needs at least {least} steps, because {reason}, and steps is {steps}; take more steps, "
+        f"or solver={plain!r}"
     )
 
 

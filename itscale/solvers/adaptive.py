@@ -132,8 +132,9 @@ class AdaptiveDPM:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ConfigError(f"AdaptiveDPM needs a finite {name} > 0, got {value!r}")
-        if self.halvings not in range(7) or isinstance(self.halvings, bool):
-            raise ConfigError(f"AdaptiveDPM needs halvings from 0 to 6, got {self.halvings!r}")
+        halvings = self.halvings
+        if isinstance(halvings, bool) or not isinstance(halvings, int) or not 0 <= halvings <= 6:
+            raise ConfigError(f"AdaptiveDPM needs halvings from 0 to 6, got {halvings!r}")
 
     def build(self, process: ContinuousProcess, times: Tensor) -> AdaptiveKernel:
         t, path = Schedule.of(process, times).t[:-1], process.interpolant

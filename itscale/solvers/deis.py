@@ -70,7 +70,7 @@ def build(process: ContinuousProcess, times: Tensor, points: int, nodes: str) ->
 
 
 def check_points(solver: str, points: int, most: int = 4) -> None:
-    if points not in range(1, most + 1) or isinstance(points, bool):
+    if isinstance(points, bool) or not isinstance(points, int) or not 1 <= points <= most:
         raise ConfigError(f"{solver} needs points from 1 to {most}, got {points!r}")
 
 

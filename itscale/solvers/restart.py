@@ -262,6 +262,7 @@ class Restart:
         return self._main.history
 
     def build(self, process: ContinuousProcess, times: Tensor) -> RestartKernel:
+        main = self._main.build(process, times)
         cycles: dict[int, tuple[Cycle, int]] = {}
         for interval in self.intervals:
             level = level_of(process, times, interval)
@@ -274,7 +275,7 @@ class Restart:
                 process, float(times[level]), interval, self._inner, self.rho, self.noise_scale
             )
             cycles[level] = (cycle, interval.repeats)
-        return RestartKernel(self._main.build(process, times), cycles)
+        return RestartKernel(main, cycles)
 
 
 def level_of(process: ContinuousProcess, times: Tensor, interval: Interval) -> int:

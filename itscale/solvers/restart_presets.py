@@ -107,7 +107,7 @@ RESTART_PRESETS: dict[str, RestartPreset] = {
         for nfe, (steps, levels) in _IMAGENET.items()
     },
     # Stable Diffusion 1.5 by guidance weight: DDIM with Heun inside; an evaluation is two rows under guidance.
-    # A departure: its grid was uniform in labels; a Karras grid has a level near 0.1 whatever the table.
+    # A departure: its grid was uniform in labels; a Karras grid has a level near 0.1 always.
     "stable-diffusion-2": RestartPreset(30, _of((5, 2, 1.0, 9.0), (5, 2, 5.0, 10.0), main=DDIM()), 62, None),
     "stable-diffusion-3": RestartPreset(30, _of((10, 2, 0.1, 3.0), main=DDIM()), 66, None),
     "stable-diffusion-5": RestartPreset(30, _of((10, 2, 0.1, 2.0), main=DDIM()), 66, None),

@@ -150,7 +150,7 @@ class UniP:
 
 
 def _check(solver: str, order: int, variant: str) -> None:
-    if order not in (1, 2, 3) or isinstance(order, bool):
+    if isinstance(order, bool) or not isinstance(order, int) or order not in (1, 2, 3):
         raise ConfigError(f"{solver} needs p = 1, 2 or 3, got {order!r}")
     if variant not in get_args(Variant):
         raise unknown_name(f"B(h) of {solver}", str(variant), get_args(Variant))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import itscale
 from itscale import grids
 from itscale.interpolants import EDM
 from itscale.models import GaussianMixture
@@ -309,6 +311,49 @@ def check_history_is_bounded(solver: Solver) -> None:
     assert kernel(at, (), 3, look, z).x.isfinite().all()  # after a jump in time there is none
 
 
+class Counted:
+    """A model that counts the rows it is asked for."""
+
+    def __init__(self, model: GaussianMixture) -> None:
+        self.model, self.rows = model, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def predict(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        self.rows += len(x)
+        return self.model.predict(x, t, condition)
+
+
+def check_sampling(solver: Solver) -> None:
+    """Through ``sample``: the kernel's own run, however rows are batched, at the cost the ledger says."""
+    steps, groups, n = 6, 2, 5
+    process, times, _, _, _ = setting(solver, steps)
+    generator = torch.Generator().manual_seed(5)
+    unit = torch.randn(groups, n, 2, dtype=torch.float64, generator=generator)
+
+    def run(microbatch: int) -> Tensor:
+        model = Counted(mixture_2d())
+        result = itscale.sample(
+            model,
+            n=n,
+            groups=groups,
+            steps=steps,
+            initial=unit,
+            process=view_for(solver),
+            solver=solver,
+            pool=itscale.pools.Local(microbatch=microbatch),
+        )
+        assert model.rows == sum(result.spent.nfe)
+        return result.states.reshape(-1, 2)
+
+    together, apart = run(64), run(3)
+    torch.testing.assert_close(apart, together, rtol=1e-12, atol=1e-12)
+    if not adds_noise(solver):
+        start = unit.reshape(-1, 2) * float(process.interpolant.sigma(times[0]))
+        torch.testing.assert_close(together, drive(process, solver, times, start), rtol=1e-12, atol=1e-12)
+
+
 CHECKS = [
     check_order,
     check_last_move_denoises,
@@ -318,4 +363,5 @@ CHECKS = [
     check_a_shift_is_shared,
     check_levels_per_row,
     check_history_is_bounded,
+    check_sampling,
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from itscale.solvers import SOLVERS, Ancestral, DPMSolver2M
+from itscale.solvers import IPNDM, SOLVERS, Ancestral, DPMSolver2, DPMSolver2M
 from tests.contracts.solvers import (
     CHECKS,
     EXEMPT,
@@ -15,8 +15,10 @@ from tests.contracts.solvers import (
     check_history_is_bounded,
     check_last_move_denoises,
     check_levels_per_row,
+    check_looks_are_announced,
     check_noise_is_used_where_announced,
     check_order,
+    check_sampling,
 )
 
 CASES = [(c, s) for c in CHECKS for s in SOLVER_CASES if (c.__name__, type(s)) not in EXEMPT]
@@ -81,6 +83,67 @@ class WrongClaims(Ancestral):
         return Kernel()
 
 
+@dataclass(frozen=True)
+class SecretLooks(DPMSolver2):
+    """Looks twice where it says once."""
+
+    def build(self, process, times):
+        inner = super().build(process, times)
+
+        @dataclass(frozen=True)
+        class Kernel:
+            gaussian: bool = False
+            takes_levels: bool = False
+            history: int = 0
+
+            def is_noisy(self, level):
+                return False
+
+            def extra_looks(self, level):
+                return inner.extra_looks(level)
+
+            def __call__(self, at, history, level, look, z):
+                if level == 2:
+                    look(at.x, level)
+                return inner(at, history, level, look, z)
+
+        return Kernel()
+
+
+@dataclass(frozen=True)
+class AverageOfCompany(DPMSolver2M):
+    """A step that depends on the rows it comes with."""
+
+    def build(self, process, times):
+        inner = super().build(process, times)
+
+        @dataclass(frozen=True)
+        class Kernel:
+            gaussian: bool = False
+            takes_levels: bool = False
+            history: int = 1
+
+            def is_noisy(self, level):
+                return False
+
+            def extra_looks(self, level):
+                return 0
+
+            def __call__(self, at, history, level, look, z):
+                move = inner(at, history, level, look, z)
+                return replace(move, x=move.x + 1e-6 * move.x.mean(dim=0))
+
+        return Kernel()
+
+
+@dataclass(frozen=True)
+class ForgetsNoise(IPNDM):
+    """Remembers denoised samples where it combines noises: driver and engine agree, the order falls."""
+
+    def build(self, process, times):
+        return replace(super().build(process, times), remember=None)
+
+
 @pytest.mark.parametrize(
     ("check", "solver"),
     [
@@ -91,6 +154,10 @@ class WrongClaims(Ancestral):
         (check_gaussian_claim, WrongClaims()),
         (check_levels_per_row, WrongClaims()),
         (check_history_is_bounded, WrongClaims()),
+        (check_looks_are_announced, SecretLooks()),
+        (check_sampling, SecretLooks()),
+        (check_sampling, AverageOfCompany()),
+        (check_order, ForgetsNoise()),
     ],
     ids=lambda v: getattr(v, "__name__", type(v).__name__),
 )
