@@ -83,9 +83,9 @@ def prepare(
     stepper = _solver(solver, view, steps)
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
-    _check_steps(stepper, steps)
     kernel = stepper.build(dynamics, times)
     _check_noise(chosen, kernel, steps)
+    _check_steps(stepper, steps)
     if chosen.needs.density and not stepper.gaussian:
         raise ConfigError(
             f"{type(chosen).__name__} weights by transition densities, and that of "

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from itscale.cli.output import print_line, print_table
+from itscale.cli.output import print_json, print_line, print_table
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Show everything about one.", show_default=False)
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
 
 def rewards(name: Name = None) -> None:
@@ -65,26 +67,32 @@ def methods(name: Name = None) -> None:
     print_table(("method", "target", "evidence", "needs gradient", "cost", "what"), rows)
 
 
-def solvers(name: Name = None) -> None:
+def solvers(name: Name = None, as_json: Json = False) -> None:
     """List the solvers: order, network evaluations per step, memory."""
     from itscale.solvers import ALIASES, SOLVERS
 
-    if name is not None:
+    if name is not None and not as_json:
         _class_page("solver", ALIASES.get(name, name), SOLVERS, "itscale solvers")
         return
-    other = {key: [alias for alias, known in ALIASES.items() if known == key] for key in SOLVERS}
+    facts = [_solver_facts(key) for key in SOLVERS]
+    if as_json:
+        if name is not None:
+            key = _key_of("solver", ALIASES.get(name, name), SOLVERS, "itscale solvers")
+            facts = next(f for f in facts if f["solver"] == key) | {"options": _options(SOLVERS[key])}
+        print_json(facts)
+        return
     rows = [
         (
-            ", ".join([key, *other[key]]),
-            "SDE" if entry.is_stochastic else "ODE",
-            entry.order,
-            entry.evaluations,
-            entry.history,
-            entry.is_stochastic,
-            entry.gaussian,
-            _first_line(entry),
+            ", ".join([f["solver"], *f["aliases"]]),
+            f["solves"],
+            f["order"],
+            f["nfe_per_step"],
+            f["history"],
+            f["stochastic"],
+            f["gaussian_transition"],
+            f["what"],
         )
-        for key, entry in ((key, kind()) for key, kind in SOLVERS.items())
+        for f in facts
     ]
     columns = (
         "solver",
@@ -134,6 +142,24 @@ def _reward_page(name: str) -> None:
     print_line(f"itscale check-reward {key} tries its promises")
 
 
+def _solver_facts(key: str) -> dict[str, Any]:
+    """What a solver is with its default options."""
+    from itscale.solvers import ALIASES, SOLVERS
+
+    entry, solver = SOLVERS[key], SOLVERS[key]()
+    return {
+        "solver": key,
+        "aliases": [alias for alias, known in ALIASES.items() if known == key],
+        "solves": "SDE" if entry.is_stochastic else "ODE",
+        "order": solver.order,
+        "nfe_per_step": solver.evaluations,
+        "history": solver.history,
+        "stochastic": entry.is_stochastic,
+        "gaussian_transition": entry.gaussian,
+        "what": _first_line(entry),
+    }
+
+
 def _model_page(name: str, table: Mapping[str, Any]) -> None:
     from importlib import resources
 
@@ -152,14 +178,19 @@ def _model_page(name: str, table: Mapping[str, Any]) -> None:
 
 
 def _class_page(kind: str, name: str, table: Mapping[str, Any], list_with: str) -> None:
+    key = _key_of(kind, name, table, list_with)
+    print_line(f"{key} ({table[key].__name__})")
+    _print_doc(table[key])
+    _print_options(table[key])
+
+
+def _key_of(kind: str, name: str, table: Mapping[str, Any], list_with: str) -> str:
     from itscale.errors import unknown_name
 
     key = name.strip().lower().replace("_", "-")
     if key not in table:
         raise unknown_name(kind, name, table, list_with)
-    print_line(f"{key} ({table[key].__name__})")
-    _print_doc(table[key])
-    _print_options(table[key])
+    return key
 
 
 def _print_doc(entry: Any) -> None:
@@ -169,18 +200,22 @@ def _print_doc(entry: Any) -> None:
 
 def _print_options(entry: Any) -> None:
     """Print the parameters that a configuration may set."""
+    rows = [(o["option"], o["default"], o["type"]) for o in _options(entry)]
+    if rows:
+        print_table(("option", "default", "type"), rows)
+
+
+def _options(entry: Any) -> list[dict[str, str]]:
     empty = inspect.Parameter.empty
-    rows = [
-        (
-            p.name,
-            "required" if p.default is empty else repr(p.default),
-            "" if p.annotation is empty else p.annotation,
-        )
+    return [
+        {
+            "option": p.name,
+            "default": "required" if p.default is empty else repr(p.default),
+            "type": "" if p.annotation is empty else str(p.annotation),
+        }
         for p in inspect.signature(entry).parameters.values()
         if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    if rows:
-        print_table(("option", "default", "type"), rows)
 
 
 def _first_line(entry: Any) -> str:

@@ -106,7 +106,7 @@ RESTART_PRESETS: dict[str, RestartPreset] = {
         f"imagenet64-edm-{nfe}": RestartPreset(steps, _of(*levels, scale=1.003), nfe)
         for nfe, (steps, levels) in _IMAGENET.items()
     },
-    # Stable Diffusion 1.5 by guidance weight: DDIM with Heun inside; an evaluation is two rows under guidance.
+    # Stable Diffusion 1.5 by guidance weight: DDIM with Heun inside; an evaluation is two guided rows.
     # A departure: its grid was uniform in labels; a Karras grid has a level near 0.1 always.
     "stable-diffusion-2": RestartPreset(30, _of((5, 2, 1.0, 9.0), (5, 2, 5.0, 10.0), main=DDIM()), 62, None),
     "stable-diffusion-3": RestartPreset(30, _of((10, 2, 0.1, 3.0), main=DDIM()), 66, None),

@@ -76,7 +76,7 @@ def correction(schedule: Schedule, level: int, depth: int, order: int, variant: 
 
 @dataclass(frozen=True)
 class UniPC:
-    """Order ``order + 1`` at one evaluation a step; keeps ``order`` denoised samples per row.
+    """Order ``p + 1`` at one evaluation a step; keeps ``p`` denoised samples per row.
 
     The state of a level is the predicted one, where the model is looked at; the next step starts from the
     corrected one, which is a combination of what is remembered.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from itscale.cli import extras
@@ -55,6 +57,35 @@ def test_unknown_name_is_usage_error_with_close_match(itscale_command, command, 
 
 def test_alias_of_a_solver_has_the_page_of_the_solver(itscale_command):
     assert itscale_command("solvers", "em").stdout == itscale_command("solvers", "euler-maruyama").stdout
+
+
+def test_json_of_the_solvers_says_what_they_are(itscale_command):
+    done = itscale_command("solvers", "--json")
+    listed = {entry["solver"]: entry for entry in json.loads(done.stdout)}
+    assert set(listed) == set(SOLVERS)
+    for name, entry in listed.items():
+        solver = SOLVERS[name]()
+        found = [entry[k] for k in ("order", "nfe_per_step", "history", "stochastic", "gaussian_transition")]
+        assert found == [
+            solver.order,
+            solver.evaluations,
+            solver.history,
+            solver.is_stochastic,
+            solver.gaussian,
+        ]
+        assert entry["what"]
+        assert entry["solves"] == ("SDE" if solver.is_stochastic else "ODE")
+    assert listed["euler-maruyama"]["aliases"] == ["em"]
+
+
+def test_json_of_one_solver_has_its_options(itscale_command):
+    page = json.loads(itscale_command("solvers", "UniPC", "--json").stdout)
+    assert (page["solver"], page["order"], page["nfe_per_step"], page["history"]) == ("unipc", 3, 1, 2)
+    assert {"option": "p", "default": "2", "type": "int"} in page["options"]
+    assert json.loads(itscale_command("solvers", "em", "--json").stdout)["solver"] == "euler-maruyama"
+    wrong = itscale_command("solvers", "unipcc", "--json")
+    assert wrong.code == 2
+    assert wrong.stdout == ""
 
 
 def test_page_of_a_bundled_model_is_its_card(itscale_command, monkeypatch, tmp_path):

@@ -33,6 +33,7 @@ from itscale.solvers import (
     HeavyBall,
     Langevin,
     Nesterov,
+    Restart,
     UniP,
     UniPC,
     get_solver,
@@ -158,7 +159,10 @@ def refused(solver, **settings) -> None:
         assert network.rows == 0
 
 
-@pytest.mark.parametrize("solver", [s for s in SOLVER_CASES if not s.is_stochastic], ids=repr)
+PLAIN = [s for s in SOLVER_CASES if not s.is_stochastic and not isinstance(s, Restart)]
+
+
+@pytest.mark.parametrize("solver", PLAIN, ids=repr)
 def test_a_solver_with_more_history_than_steps_is_refused(solver):
     least = max(solver.history + 1, 2 if solver.evaluations > 1 else 1)
     for steps in range(1, least):
