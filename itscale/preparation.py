@@ -84,6 +84,8 @@ def prepare(
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
+    if hasattr(chosen, "check"):  # a method that builds kernels of its own
+        chosen.check(dynamics, times)
     _check_noise(chosen, kernel, steps)
     _check_steps(stepper, steps)
     if chosen.needs.density and not stepper.gaussian:

@@ -150,12 +150,12 @@ def _solver_facts(key: str) -> dict[str, Any]:
     return {
         "solver": key,
         "aliases": [alias for alias, known in ALIASES.items() if known == key],
-        "solves": "SDE" if entry.is_stochastic else "ODE",
+        "solves": "SDE" if solver.is_stochastic else "ODE",
         "order": solver.order,
         "nfe_per_step": solver.evaluations,
         "history": solver.history,
-        "stochastic": entry.is_stochastic,
-        "gaussian_transition": entry.gaussian,
+        "stochastic": solver.is_stochastic,
+        "gaussian_transition": solver.gaussian,
         "what": _first_line(entry),
     }
 

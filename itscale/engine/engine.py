@@ -19,6 +19,7 @@ from itscale.guides import Guide
 from itscale.noise import Address, Noise, Purpose
 from itscale.pools import OpenPool
 from itscale.potentials import Potential
+from itscale.process import ContinuousProcess
 from itscale.solvers import Kernel
 
 MAX_DEAD = 0.1  # share of non-finite states above which a run stops
@@ -61,6 +62,7 @@ class Engine:
         has_reward: bool = True,
         has_gradient: bool = False,
         initial: Tensor | None = None,
+        process: ContinuousProcess | None = None,
     ) -> None:
         self.pool = pool
         self.kernel = kernel
@@ -74,6 +76,7 @@ class Engine:
         self.has_reward = has_reward
         self.has_gradient = has_gradient
         self.initial = initial
+        self.process = process
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.warnings: list[str] = []
         self.notes: dict[str, Any] = {}
@@ -136,6 +139,25 @@ class Engine:
         self.ancestors.append(p.origin)
         fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
         return replace(p, rows=rows, move=p.move + 1, **fields)
+
+    def mutate(self, p: Particles, kernel: Kernel) -> Particles:
+        """Move every particle once within its level; what comes back is neither looked at nor scored.
+
+        A jump in time: multistep solvers start afresh after it.
+        """
+        rows, _, _ = self.pool.call(
+            "propose", p.rows, _one_level(p.level), self._place(p), kernel=kernel, stays=True
+        )
+        self._charge_looks(self._extra_looks(kernel, p.level))
+        return replace(p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1))
+
+    def accept(self, p: Particles, q: Particles, log_ratio: Float64[Tensor, "g n"]) -> Particles:
+        """Replace particles of p by those of q with probability ``min(1, exp(log_ratio))`` (Metropolis)."""
+        u = self._uniforms(q, Purpose.ACCEPT, p.n)
+        mask = u.log() < log_ratio
+        flat = torch.arange(mask.numel()) + mask.numel() * mask.reshape(-1)
+        rows = self.pool.join([p.rows, q.rows]).take(flat)
+        return replace(q.where(mask, p), rows=rows, move=q.move + 1)
 
     def look(self, p: Particles, gradient: bool = False) -> Particles:
         """Evaluate the model at rows that were not looked at yet: one NFE each.

@@ -11,6 +11,18 @@ from torch import Tensor
 
 from itscale.engine.rows import Rows
 
+_PER_PARTICLE = (
+    "log_weights",
+    "reward",
+    "value",
+    "scored",
+    "valid",
+    "level",
+    "eve",
+    "origin",
+    "log_ratio",
+)
+
 
 @dataclass(frozen=True)
 class Particles:
@@ -80,6 +92,16 @@ class Particles:
         flat = (index + self.n * torch.arange(self.groups)[:, None]).reshape(-1)
         return replace(self, rows=self.rows.take(flat), **self._fields(lambda f: _gather(f, index)))
 
+    def where(self, mask: Bool[Tensor, "g n"], other: Particles) -> Particles:
+        """Return the driver-side fields of ``other`` where the mask is off; rows are left to the caller."""
+
+        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(mask.reshape(*mask.shape, *(1,) * (mine.ndim - 2)), mine, theirs)
+
+        fields = {name: pick(getattr(self, name), getattr(other, name)) for name in _PER_PARTICLE}
+        carry = {name: pick(value, other.carry[name]) for name, value in self.carry.items()}
+        return replace(self, **fields, carry=carry)
+
     def repeat(self, children: int) -> dict[str, Any]:
         """Return the driver-side fields of ``children`` copies each; child c of slot i is at i * m + c."""
         if children == 1:
@@ -87,18 +109,7 @@ class Particles:
         return self._fields(lambda f: f.repeat_interleave(children, dim=1))
 
     def _fields(self, change: Any) -> dict[str, Any]:
-        names = (
-            "log_weights",
-            "reward",
-            "value",
-            "scored",
-            "valid",
-            "level",
-            "eve",
-            "origin",
-            "log_ratio",
-        )
-        changed = {name: change(getattr(self, name)) for name in names}
+        changed = {name: change(getattr(self, name)) for name in _PER_PARTICLE}
         return {**changed, "carry": {name: change(value) for name, value in self.carry.items()}}
 
 

@@ -148,8 +148,9 @@ class Worker:
         children: int = 1,
         guide: Guide | None = None,
         population: tuple[Rows, Float64[Tensor, "g n"]] | None = None,
+        stays: bool = False,
     ) -> tuple[Rows, Float64[Tensor, " rows"] | None, Int64[Tensor, " rows"] | None]:
-        """Move every row ``children`` times by one kernel step.
+        """Move every row ``children`` times by one kernel step; ``stays`` if it ends at the level it began.
 
         Args:
             guide: adds to the noise of the moves.
@@ -178,7 +179,7 @@ class Worker:
                 if move.looks is not None:
                     looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
                     looks[where] = move.looks
-        last = isinstance(level, int) and level == self.times.shape[0] - 2
+        last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
         return Rows(x, None, history or (), samples), None if ratio is None else ratio.cpu(), looks
 

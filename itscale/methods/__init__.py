@@ -11,6 +11,7 @@ from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.profile import Profile
 from itscale.methods.rbf import RBF
+from itscale.methods.restart_smc import RestartSMC
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
@@ -31,6 +32,7 @@ METHODS: dict[str, type] = {
     "code": CoDe,
     "beam": Beam,
     "rbf": RBF,
+    "restart-smc": RestartSMC,
 }
 
 
@@ -65,6 +67,7 @@ __all__ = [
     "NestedSMC",
     "Plan",
     "Profile",
+    "RestartSMC",
     "State",
     "TwistedSMC",
     "Unguided",

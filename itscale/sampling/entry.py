@@ -161,6 +161,7 @@ def sample(
         has_reward=scorer is not None,
         has_gradient=scorer is not None and scorer.gradient_ready,
         initial=initial,
+        process=setup.process,
     )
     done = run(engine, chosen, plan, on_step, keeper, saved, prelude)
     result = make_result(

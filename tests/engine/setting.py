@@ -10,12 +10,17 @@ from torch import Tensor, nn
 from itscale import models
 from itscale.budget import Budget, Ledger
 from itscale.engine import Engine, Worker
-from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
+from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, RestartSMC, Unguided
 from itscale.noise import Noise
 from itscale.pools import Local
 from itscale.preparation import prepare
 from itscale.scoring import as_reward
+from itscale.solvers import Interval
 
+CYCLES = (
+    Interval(kappa_min=0.5, kappa_max=2.0, points=3, repeats=2),
+    Interval(kappa_min=0.2, kappa_max=0.4, points=2),
+)
 METHODS: dict[str, Any] = {
     "unguided": Unguided(particles=6),
     "best-of-n": BestOfN(particles=6),
@@ -27,6 +32,8 @@ METHODS: dict[str, Any] = {
     "nested, sparse": NestedSMC(particles=3, children=3, score_every=2),
     "svdd": SVDD(particles=3, children=4),
     "svdd, argmax": SVDD(particles=2, children=3, selection="argmax", score_window=(1, 4)),
+    "restart, weighted": RestartSMC(particles=6, intervals=CYCLES, rule="weight", inner="heun"),
+    "restart, accepted": RestartSMC(particles=6, intervals=CYCLES, inner="dpm++sde"),
 }
 
 
@@ -129,4 +136,5 @@ def make_engine(
         rows_per_look=setup.model.rows_per_look,
         tilt=tilt,
         has_reward=reward is not None,
+        process=setup.process,
     )

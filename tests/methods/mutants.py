@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from itscale.methods import NestedSMC
+from itscale.methods import NestedSMC, RestartSMC
 from itscale.particles import effective_sample_size
 
 
@@ -113,3 +113,50 @@ class SiblingsForgotten(Mutant):
             return replace(plain, log_weights=best)
 
         return Tampered(engine, choose=choose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartMutant(RestartSMC):
+    def step(self, engine, state):
+        return super().step(self.tamper(engine), state)
+
+    def tamper(self, engine):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryCycleAccepted(RestartMutant):
+    """Cycles move particles back towards the base law, and nothing says so."""
+
+    def tamper(self, engine):
+        return Tampered(engine, accept=lambda engine, p, q, ratio: engine.accept(p, q, ratio.abs()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedTheWrongWay(RestartMutant):
+    """The ratio of Metropolis upside down."""
+
+    def tamper(self, engine):
+        return Tampered(engine, accept=lambda engine, p, q, ratio: engine.accept(p, q, -ratio))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightNotTakenOver(RestartMutant):
+    """An accepted particle keeps what its predecessor had been weighted by."""
+
+    def tamper(self, engine):
+        def accept(engine, p, q, ratio):
+            return engine.accept(p, replace(q, carry=p.carry), ratio)
+
+        return Tampered(engine, accept=accept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CyclesUnweighted(RestartMutant):
+    """Cycles are made and their weights dropped."""
+
+    def _cycle(self, engine, p, kernel):
+        return replace(super()._cycle(engine, p, kernel), log_weights=p.log_weights)
+
+    def tamper(self, engine):
+        return engine

@@ -10,6 +10,7 @@ import pytest
 from itscale.methods import METHODS, ImportanceSampling
 from tests.contracts.methods import (
     CHECKS,
+    CYCLES,
     METHOD_CASES,
     check_budget_is_obeyed,
     check_claim,
@@ -17,9 +18,13 @@ from tests.contracts.methods import (
     check_saved_result_comes_back,
 )
 from tests.methods.mutants import (
+    AcceptedTheWrongWay,
+    CyclesUnweighted,
+    EveryCycleAccepted,
     RunningMaxAtTheEnd,
     SiblingsForgotten,
     ValueLeftBehind,
+    WeightNotTakenOver,
     WeightsDropped,
     WrongSign,
 )
@@ -80,6 +85,10 @@ class PlansTooLittle(ImportanceSampling):
         RunningMaxAtTheEnd(particles=32, score_every=3),
         ValueLeftBehind(particles=32),
         SiblingsForgotten(particles=8, children=4),
+        EveryCycleAccepted(particles=32, intervals=CYCLES, inner="sde-heun"),
+        AcceptedTheWrongWay(particles=32, intervals=CYCLES, inner="sde-heun"),
+        WeightNotTakenOver(particles=32, intervals=CYCLES, inner="sde-heun"),
+        CyclesUnweighted(particles=32, intervals=CYCLES, inner="ddim", rule="weight"),
     ],
     ids=lambda m: type(m).__name__,
 )

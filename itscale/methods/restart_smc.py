@@ -1,0 +1,124 @@
+"""SMC with Restart: particles go back up to noise and come down anew, and the tilted law is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from itscale.budget import Budget
+from itscale.engine import Engine, Particles
+from itscale.errors import ConfigError
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, plan_particles
+from itscale.methods.smc import SMC
+from itscale.particles import WhenESSBelow
+from itscale.potentials import Difference
+from itscale.process import ContinuousProcess
+from itscale.solvers import Interval, Solver, get_solver
+from itscale.solvers.restart import Cycle, CycleKernel, level_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartSMC:
+    """SMC whose particles make Restart cycles at chosen levels, after resampling.
+
+    A cycle leaves the base law p as it is, not the tilted law ``p exp(v)`` with ``v = tilt r(denoised)``: a
+    cycle without a weight moves particles back towards p. Two rules are right:
+
+    - ``"metropolis"`` accepts a cycle with probability ``min(1, exp(v_new - v_old))``. It keeps the tilted
+      law because a cycle that comes down by the reverse SDE is reversible; with an ODE down it is not, and
+      that is refused. Right up to the discretisation error of the cycles, like the solver itself.
+    - ``"weight"`` moves every particle and multiplies its weight by ``exp(v_new - v_old)``: right with any
+      inner solver (the cycles become part of the base sampler), and degenerate where cycles go far up.
+
+    Cost with a one-evaluation solver: N T NFE as SMC, and per cycle N ((points - 1) evaluations of the inner
+    solver + 1) NFE and N reward calls. Target: the tilted law as N grows.
+
+    Attributes:
+        particles: N; None takes what the budget allows.
+        intervals: where, how far up, in how many steps down and how often; see ``solvers.Interval``.
+        rule: ``"metropolis"`` or ``"weight"``.
+        inner: solver of the way down, or its name.
+        ess_threshold, scheme: as in ``SMC``.
+
+    Reference:
+        Xu et al. (2023), arXiv:2306.14878, for the cycle; Del Moral, Doucet and Jasra (2006), "Sequential
+        Monte Carlo Samplers", section 3.3, for moves that keep a target, and their weights.
+    """
+
+    particles: int | None = None
+    intervals: tuple[Interval, ...] = (Interval(kappa_min=0.3, kappa_max=1.0, points=5),)
+    rule: Literal["metropolis", "weight"] = "metropolis"
+    inner: str | Solver = "2m-sde"
+    ess_threshold: float = 0.5
+    scheme: str = "systematic"
+    needs: ClassVar[Needs] = Needs(noise=True)
+    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
+
+    def __post_init__(self) -> None:
+        check_count("particles", self.particles)
+        object.__setattr__(self, "intervals", tuple(self.intervals))
+        if not self.intervals or not all(isinstance(i, Interval) for i in self.intervals):
+            raise ConfigError(f"intervals must be one or more Interval(...), got {self.intervals!r}")
+        if self.rule not in ("metropolis", "weight"):
+            raise ConfigError(
+                f"rule must be 'metropolis' or 'weight', got {self.rule!r}: a cycle without either moves "
+                "particles back to the untilted law"
+            )
+        solver = get_solver(self.inner)
+        if getattr(solver, "brings_noise", False):
+            raise ConfigError(f"inner must be a plain solver of the ODE or SDE, got {type(solver).__name__}")
+        if self.rule == "metropolis" and not solver.is_stochastic:
+            raise ConfigError(
+                f"rule='metropolis' needs cycles that come down by the reverse SDE, and "
+                f"{type(solver).__name__} solves the ODE: use inner='2m-sde', or rule='weight'"
+            )
+        self._smc()
+
+    def _smc(self) -> SMC:
+        return SMC(particles=self.particles, ess_threshold=self.ess_threshold, scheme=self.scheme)
+
+    def check(self, process: ContinuousProcess, times: Tensor) -> None:
+        """Raise ConfigError for intervals that do not fit the grid."""
+        levels = [level_of(process, times, interval) for interval in self.intervals]
+        if len(set(levels)) < len(levels):
+            raise ConfigError("two restart intervals belong to one level of the grid; use more steps there")
+
+    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        evaluations = get_solver(self.inner).evaluations
+        sweeps = sum(i.repeats for i in self.intervals)
+        looks = sum(i.repeats * ((i.points - 1) * evaluations + 1) for i in self.intervals)
+
+        def cost_of(n: int) -> Plan:
+            return Plan(n, n * (cost.trajectory() + looks), n * (cost.steps + sweeps))
+
+        return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look)
+
+    def init(self, engine: Engine, plan: Plan) -> State:
+        return self._smc().init(engine, plan)
+
+    def step(self, engine: Engine, state: State) -> State:
+        p = state.particles
+        level = int(p.level[0, 0])
+        assert engine.process is not None
+        for interval in self.intervals:
+            if level != level_of(engine.process, engine.times, interval):
+                continue
+            if engine.is_noisy(level):
+                p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme)
+            t = float(engine.times[level])
+            cycle = Cycle.build(engine.process, t, interval, get_solver(self.inner), rho=7.0)
+            for _ in range(interval.repeats):
+                p = self._cycle(engine, p, CycleKernel(cycle))
+        return self._smc().step(engine, State(p))
+
+    def _cycle(self, engine: Engine, p: Particles, kernel: CycleKernel) -> Particles:
+        q = engine.score(engine.look(engine.mutate(p, kernel)))
+        if self.rule == "weight":
+            return engine.weight(q, Difference())
+        # an invalid score says nothing of the new state, so it is not taken
+        ratio = (q.value - p.value).where(q.valid, -float("inf"))
+        # difference potentials telescope: what a particle has been weighted by is its value
+        carry = {**q.carry, "potential_memory": q.value, "log_potential": q.value}
+        return engine.accept(p, replace(q, carry=carry), ratio)
