@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.progress import BarColumn, Progress, TextColumn
 
 from itscale.cli.output import as_duration, console, note
-from itscale.runs.events import CellDone, Event, RunStarted, StepDone
+from itscale.runs.events import CellDone, CellRetried, Event, RunStarted, StepDone
 
 LINES = 10
 
@@ -36,6 +36,7 @@ class Reporter:
         self.display = display or (Bar() if sys.stderr.isatty() else Lines())
         self.started = time.perf_counter()
         self.cells, self.finished, self.found_done = 1, 0, 0
+        self.shares: dict[int, float] = {}  # index of a cell that is running -> how much of it is done
 
     def __enter__(self) -> Reporter:
         return self
@@ -51,16 +52,21 @@ class Reporter:
             note(f"{event.folder}: {event.cells} cells, {event.done} done before")
         elif isinstance(event, CellDone):
             self.finished += 1
+            self.shares.pop(event.index, None)
             if event.error is not None:
                 note(f"cell {event.index + 1}/{event.cells} {event.label} failed: {event.error}")
-            self._show(0.0, f"{event.label}: done")
+            self._show(f"{event.label}: done")
+        elif isinstance(event, CellRetried):
+            self.shares.pop(event.index, None)
+            note(f"cell {event.index + 1}/{event.cells} {event.label} is tried again: {event.why}")
         elif isinstance(event, StepDone):
             best = "" if math.isnan(event.best) else f", best {event.best:.4g}"
             place = f"cell {event.index + 1}/{event.cells} {event.label}, step {event.level}/{event.steps}"
-            self._show(event.level / event.steps, f"{place}{best}, ESS {event.ess:.1f}")
+            self.shares[event.index] = min(event.level / event.steps, 1.0)
+            self._show(f"{place}{best}, ESS {event.ess:.1f}")
 
-    def _show(self, share_of_cell: float, text: str) -> None:
-        done = self.finished + min(share_of_cell, 1.0)
+    def _show(self, text: str) -> None:
+        done = self.finished + sum(self.shares.values())
         here = (done - self.found_done) / self.cells  # what this process has done
         left = self.cells - done
         seconds = time.perf_counter() - self.started

@@ -14,6 +14,7 @@ _NAMES = {
     "RECIPES": "recipes",
     "CellDone": "events",
     "CellPlan": "planning",
+    "CellRetried": "events",
     "CellStarted": "events",
     "Config": "config",
     "Event": "events",
@@ -34,6 +35,7 @@ __all__ = [
     "RECIPES",
     "CellDone",
     "CellPlan",
+    "CellRetried",
     "CellStarted",
     "Config",
     "Event",
@@ -51,7 +53,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from itscale.runs.config import Config, Setting, load_config
-    from itscale.runs.events import CellDone, CellStarted, Event, RunStarted, StepDone
+    from itscale.runs.events import CellDone, CellRetried, CellStarted, Event, RunStarted, StepDone
     from itscale.runs.execute import RunSummary, run
     from itscale.runs.planning import CellPlan, RunPlan, plan
     from itscale.runs.recipes import RECIPES

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from itscale import __version__
 from itscale.budget import Budget
 from itscale.errors import ConfigError
 from itscale.process import ODE, SDE
@@ -168,8 +169,12 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Content address: equal settings have equal keys, whatever the order or spelling."""
-        return hashlib.sha256(documents.canonical(self.resolved).encode()).hexdigest()[:16]
+        """Content address: equal settings have equal keys, whatever the order or spelling.
+
+        The version of itscale belongs to it, since another one may give other numbers.
+        """
+        content = {"itscale": __version__, **self.resolved}
+        return hashlib.sha256(documents.canonical(content).encode()).hexdigest()[:16]
 
 
 def expand(values: Mapping[str, Any]) -> list[Cell]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from itscale.errors import ConfigError, UnknownName, did_you_mean
+from itscale.errors import UnknownName, did_you_mean
 from itscale.runs import documents, layers
 from itscale.runs.cells import SECTIONS, Cell, as_section, expand
 from itscale.runs.overrides import Override, read_overrides
@@ -21,6 +21,7 @@ from itscale.runs.sweeps import fix_swept, sweep_over
 ENVIRONMENT = {"ITSCALE_DEVICE": "pool.device", "ITSCALE_MICROBATCH": "pool.microbatch"}
 """Machine facts that the environment may state."""
 
+UNSET = "unset"
 KEYS = ("description", *SECTIONS, "sweep")
 
 
@@ -156,8 +157,13 @@ def _environment() -> list[Override]:
     return found
 
 
-def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return the dotted paths at which two configurations differ, machine facts aside."""
-    a = {p: v for p, v in layers.leaves(dict(mine)) if p.partition(".")[0] not in ("pool", "description")}
-    b = {p: v for p, v in layers.leaves(dict(theirs)) if p.partition(".")[0] not in ("pool", "description")}
-    return sorted(p for p in {*a, *b} if a.get(p, ConfigError) != b.get(p, ConfigError))
+def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return path, my value and theirs where two configurations differ, machine facts aside.
+
+    A value that one of them does not have is ``"unset"``.
+    """
+    aside = ("pool", "description")
+    a = {p: v for p, v in layers.leaves(dict(mine)) if p.partition(".")[0] not in aside}
+    b = {p: v for p, v in layers.leaves(dict(theirs)) if p.partition(".")[0] not in aside}
+    paths = sorted({*a, *b})
+    return [(p, a.get(p, UNSET), b.get(p, UNSET)) for p in paths if a.get(p, UNSET) != b.get(p, UNSET)]

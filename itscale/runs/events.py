@@ -63,4 +63,15 @@ class CellDone:
     seconds: float
 
 
-Event: TypeAlias = RunStarted | CellStarted | StepDone | CellDone
+@dataclass(frozen=True)
+class CellRetried:
+    """A cell starts again from nothing, for the reason given."""
+
+    index: int
+    cells: int
+    key: str
+    label: str
+    why: str
+
+
+Event: TypeAlias = RunStarted | CellStarted | StepDone | CellRetried | CellDone

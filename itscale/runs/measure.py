@@ -77,6 +77,7 @@ def summarise(cell: Cell, result: Result, measured: Measured) -> dict[str, Any]:
     spent = result.spent
     return {
         "cell": cell.key,
+        "index": cell.index,
         "label": cell.label,
         "method": cell.method_label,
         "is_steered": cell.method.needs.reward,
@@ -91,6 +92,7 @@ def summarise(cell: Cell, result: Result, measured: Measured) -> dict[str, Any]:
         "reward_calls": spent.total("reward_calls"),
         "held_out_calls": spent.held_out_calls,
         "seconds": spent.seconds,
+        "threads": torch.get_num_threads(),
         "peak_memory_bytes": spent.peak_memory_bytes,
         **{name: _mean(values) for name, values in measured.values.items()},
         "density_kind": density_kind(cell.model.load()),
@@ -101,7 +103,10 @@ def summarise(cell: Cell, result: Result, measured: Measured) -> dict[str, Any]:
         "dead_groups": result.dead_groups,
         "warnings": result.warnings,
         "resampled_at": _resampled_at(result),
-        "per_group": {name: values.tolist() for name, values in measured.values.items()},
+        "per_group": {
+            **{name: values.tolist() for name, values in measured.values.items()},
+            "nfe": list(spent.nfe),
+        },
         "config": cell.resolved,
     }
 

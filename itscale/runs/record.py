@@ -12,7 +12,7 @@ import numpy as np
 
 from itscale.errors import ConfigError
 from itscale.runs import documents, records
-from itscale.runs.store import SAMPLES, TRACE, read_json
+from itscale.runs.store import CONTENTS, SAMPLES, TRACE, read_json
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class RunRecord:
     """What one folder holds.
 
     Attributes:
-        rows: summaries of finished cells, in the order they were finished.
+        rows: summaries of finished cells, in the order of the configuration.
+        cells: how many the run has, finished or not.
         failures: cells that failed and were not finished since.
     """
 
@@ -30,6 +31,7 @@ class RunRecord:
     environment: dict[str, Any]
     rows: tuple[dict[str, Any], ...]
     failures: tuple[dict[str, Any], ...]
+    cells: int
 
     @cached_property
     def samples(self) -> list[dict[str, Any]]:
@@ -77,9 +79,6 @@ def load_run(folder: str | Path) -> RunRecord:
     text = stated.read_text(encoding="utf-8")
     name = next((line[8:] for line in text.splitlines() if line.startswith("# name: ")), folder.name)
     rows = [read_json(p) for p in folder.glob("cells/*/summary.json")]
-    order: dict[str, int] = {}
-    for i, row in enumerate(records.read_lines(folder / SAMPLES)):
-        order.setdefault(row["cell"], i)
     done = {row["cell"] for row in rows}
     failures = [read_json(p) for p in sorted(folder.glob("cells/*/failure.json"))]
     return RunRecord(
@@ -87,8 +86,9 @@ def load_run(folder: str | Path) -> RunRecord:
         name,
         documents.parse(text, "config.yaml"),
         read_json(folder / "env.json") if (folder / "env.json").exists() else {},
-        tuple(sorted(rows, key=lambda row: order.get(row["cell"], -1))),
+        tuple(sorted(rows, key=lambda row: row["index"])),
         tuple(f for f in failures if f["cell"] not in done),
+        len(read_json(folder / CONTENTS)) if (folder / CONTENTS).exists() else len(rows) + len(failures),
     )
 
 

@@ -68,6 +68,15 @@ def keep(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
         write_text(path, text)
 
 
+def sort(path: Path, place: Callable[[dict[str, Any]], Any]) -> None:
+    """Put the rows of a file in order, complete or not at all; rows of one place stay as they are."""
+    rows = read_lines(path)
+    ordered = sorted(rows, key=place)
+    if ordered != rows:
+        text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in ordered)
+        write_text(path, text)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it: it is there complete, or not at all."""
     partial = path.with_name(path.name + ".partial")

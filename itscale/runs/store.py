@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from typing import Any
 import numpy as np
 import yaml
 
+from itscale import __version__
 from itscale.errors import ConfigError
 from itscale.runs import documents, records
 from itscale.runs.config import Config, differences
 from itscale.runs.facts import facts
+from itscale.runs.planning import CellPlan
 
 OUTPUTS = Path("outputs")
-SAMPLES, TRACE = "samples.jsonl", "trace.jsonl"
-FIRST = ("lock.json", "cells", "images", "env.json", "config.yaml")
+SAMPLES, TRACE, CONTENTS = "samples.jsonl", "trace.jsonl", "cells.json"
+FIRST = ("lock.json", CONTENTS, "cells", "images", "env.json", "config.yaml")
 """What a run writes before anything else; a kill may leave some of it without the configuration."""
 
 
@@ -86,10 +89,13 @@ class Store:
             return
         theirs = documents.parse(text, "config.yaml")
         changed = differences(self.config.values, theirs if isinstance(theirs, dict) else {})
-        listed = ", ".join(changed[:5]) or "a default that changed with the version"
+        listed = "; ".join(f"{path}: {old} there, {new} now" for path, new, old in changed[:5])
+        then = self._version()
+        if not changed and then != __version__:
+            listed = f"it was made by itscale {then}, and this is {__version__}"
         raise ConfigError(
-            f"{self.folder} holds the run of another configuration (different: {listed}); "
-            "resume with the same one, or choose another --out"
+            f"{self.folder} holds the run of another configuration "
+            f"({listed or 'a default has changed'}); resume with the same one, or choose another --out"
         )
 
     def _reopen_incomplete(self) -> None:
@@ -98,6 +104,21 @@ class Store:
         for key, summary in self.done().items():
             if found[key] < len(summary["groups"]) * summary["particles"]:
                 (self.folder / "cells" / key / "summary.json").unlink()
+
+    def _version(self) -> str:
+        """The version of itscale that began the run."""
+        try:
+            return str(read_json(self.folder / "env.json")["itscale"])
+        except (OSError, ValueError, KeyError):
+            return "of an unknown version"
+
+    def write_contents(self, plans: Mapping[str, CellPlan]) -> None:
+        """Write what the run will hold, for those who read the folder before it is finished."""
+        contents = [
+            {"cell": c.key, "label": c.label, "steps": c.run.steps, "rows": plans[c.key].all_rows}
+            for c in self.config.cells
+        ]
+        records.write_json(self.folder / CONTENTS, contents)
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Return the summaries of finished cells by key."""
@@ -108,6 +129,11 @@ class Store:
 
     def add_trace(self, rows: list[dict[str, Any]]) -> None:
         records.append(self.folder / TRACE, rows)
+
+    def forget(self, key: str) -> None:
+        """Remove the rows of a cell that will start again."""
+        for name in (SAMPLES, TRACE):
+            records.keep(self.folder / name, lambda row: row["cell"] != key)
 
     def cell_folder(self, key: str) -> Path:
         folder = self.folder / "cells" / key
@@ -133,8 +159,10 @@ class Store:
             file.write(f"{stamp} {text}\n")
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write the run's summary, and Parquet where it can be."""
+        """Write the run's summary, and Parquet where it can be; rows come in the order of the cells."""
+        places = {cell.key: cell.index for cell in self.config.cells}
         for name in (SAMPLES, TRACE):
+            records.sort(self.folder / name, lambda row: places.get(row["cell"], len(places)))
             records.write_parquet(self.folder / name)
         records.write_json(self.folder / "summary.json", summary)
 

@@ -1,0 +1,110 @@
+"""What one cell comes to: it is computed here, in whichever process, and written down elsewhere."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itscale.engine import Step
+from itscale.pools import Pool
+from itscale.runs.cells import Cell
+from itscale.runs.images import save_answers
+from itscale.runs.measure import measure, sample_rows, summarise, trace_rows
+from itscale.sampling import sample
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One move of all particles of a cell.
+
+    Attributes:
+        rows: one per group, for the trace.
+        ess: mean effective sample size over groups.
+        best: highest reward among the particles; NaN before the first score.
+        nfe: spent per group so far.
+    """
+
+    rows: list[dict[str, Any]]
+    level: int
+    steps: int
+    ess: float
+    best: float
+    nfe: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished cell.
+
+    Attributes:
+        row: its summary.
+        samples: one row per final sample.
+        ancestors: (moves, groups, particles), where the number of particles was constant.
+    """
+
+    row: dict[str, Any]
+    samples: list[dict[str, Any]]
+    ancestors: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that went wrong: one line, and the traceback where there is one."""
+
+    error: str
+    traceback: str = ""
+
+
+def attempt(
+    cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[[Progress], None]
+) -> Outcome | Failure:
+    """Compute a cell; what a model or reward raises is returned, so that it costs no other cell.
+
+    Args:
+        cell: what to compute.
+        folder: of the run. Files that belong to this cell alone, such as its pictures, are written there;
+            files that cells share are left to the caller.
+        pool: where to compute, in place of the configuration's ``pool``.
+        on_progress: called after every move.
+    """
+    try:
+        return _compute(cell, folder, pool, on_progress)
+    except Exception as problem:  # anything at all may come out of a user's reward
+        return Failure(f"{type(problem).__name__}: {problem}", traceback.format_exc())
+
+
+def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[[Progress], None]) -> Outcome:
+    def on_step(step: Step) -> None:
+        ess = float(step.ess.mean())
+        rows = trace_rows(cell, step)
+        on_progress(Progress(rows, step.level, step.steps, ess, step.best_reward, step.nfe))
+
+    result = sample(
+        cell.model.load(),
+        reward=cell.reward(),
+        held_out=cell.reward("held_out"),
+        method=cell.method,
+        process=cell.process,
+        solver=cell.solver,
+        grid=cell.run.grid,
+        steps=cell.run.steps,
+        tilt=cell.run.tilt,
+        condition=cell.conditions,
+        guidance=cell.model.guidance,
+        budget=cell.run.budget,
+        groups=cell.groups,
+        seed=cell.run.seed,
+        pool=pool or cell.pool,
+        on_step=on_step,
+    )
+    measured = measure(cell, result)
+    files = save_answers(folder, cell, result, measured)
+    if cell.run.save:
+        result.save(folder / "cells" / cell.key)
+    ancestors = None if result.ancestors is None else result.ancestors.int().numpy()
+    return Outcome(summarise(cell, result, measured), sample_rows(cell, result, measured, files), ancestors)

@@ -1,0 +1,68 @@
+"""Writes down what happens to the cells of a run, and tells whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from itscale.runs.cells import Cell
+from itscale.runs.events import CellDone, CellRetried, CellStarted, Event, StepDone
+from itscale.runs.outcomes import Failure, Outcome, Progress
+from itscale.runs.planning import CellPlan
+from itscale.runs.store import Store
+
+Listener = Callable[[Event], None]
+
+
+class Recorder:
+    """The only writer of the files that all cells share, however many processes compute them.
+
+    Attributes:
+        failed: ``cell``, ``label`` and ``error`` of those that failed.
+    """
+
+    def __init__(self, store: Store, plans: Mapping[str, CellPlan], tell: Listener) -> None:
+        self.store = store
+        self.plans = plans
+        self.tell = tell
+        self.failed: list[dict[str, Any]] = []
+        self._started: dict[str, float] = {}
+
+    def started(self, cell: Cell) -> None:
+        rows = self.plans[cell.key].all_rows
+        self._started[cell.key] = time.perf_counter()
+        self.tell(CellStarted(*self._place(cell), cell.run.steps, rows))
+        self.store.log(f"cell {cell.key} ({cell.label}) starts, {rows} network rows")
+
+    def moved(self, cell: Cell, progress: Progress) -> None:
+        self.store.add_trace(progress.rows)
+        self.tell(
+            StepDone(
+                *self._place(cell), progress.level, progress.steps, progress.ess, progress.best, progress.nfe
+            )
+        )
+
+    def retried(self, cell: Cell, why: str) -> None:
+        """A cell will start again from nothing."""
+        self.store.forget(cell.key)
+        self.store.log(f"cell {cell.key} ({cell.label}) is tried again: {why}")
+        self.tell(CellRetried(*self._place(cell), why))
+
+    def ended(self, cell: Cell, end: Outcome | Failure) -> None:
+        row, error = None, None
+        if isinstance(end, Outcome):
+            row = end.row
+            self.store.add_samples(end.samples)
+            self.store.finish_cell(cell.key, row, end.ancestors)
+            self.store.log(f"cell {cell.key} done: reward {row['reward']}")
+        else:
+            error = end.error
+            self.failed.append({"cell": cell.key, "label": cell.label, "error": error})
+            self.store.fail_cell(cell.key, {**self.failed[-1], "traceback": end.traceback})
+            self.store.log(f"cell {cell.key} failed: {error}")
+        seconds = time.perf_counter() - self._started[cell.key]
+        self.tell(CellDone(*self._place(cell), row, error, seconds))
+
+    def _place(self, cell: Cell) -> tuple[int, int, str, str]:
+        return cell.index, len(self.store.config.cells), cell.key, cell.label
