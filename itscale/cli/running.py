@@ -1,9 +1,11 @@
-"""``itscale run`` and ``itscale demo``."""
+"""``itscale run`` and ``itscale demo``, and how any command runs a configuration."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +39,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a recipe or a configuration file into a folder of its own."""
-    _run(source, overrides or [], out, resume, dry_run, as_json, ["run", source])
+    execute(Work(source, overrides or [], out, resume, dry_run, as_json, ["run", source]))
 
 
 def demo(
@@ -48,37 +50,63 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the recipe 'quickstart': steer handwritten digits, on a CPU, without a network."""
-    _run("quickstart", overrides or [], out, resume, dry_run, as_json, ["demo"])
+    execute(Work("quickstart", overrides or [], out, resume, dry_run, as_json, ["demo"]))
 
 
-def _run(
-    source: str,
-    overrides: list[str],
-    out: Path | None,
-    resume: bool,
-    dry_run: bool,
-    as_json: bool,
-    command: list[str],
-) -> None:
+@dataclass(frozen=True)
+class Work:
+    """What a command that runs something was asked for.
+
+    Attributes:
+        command: the words that stand between ``itscale`` and the overrides.
+        is_sweep: an override may list several values.
+    """
+
+    source: str
+    overrides: list[str]
+    out: Path | None
+    resume: bool
+    dry_run: bool
+    as_json: bool
+    command: list[str]
+    is_sweep: bool = False
+
+
+def execute(work: Work, options: Sequence[str] = (), **how: Any) -> None:
+    """Plan or run, print what came out, and exit with the run's code.
+
+    Args:
+        work: what was asked for.
+        options: more words for the command that goes on after an interrupt.
+        how: more arguments of ``runs.run``.
+    """
     from itscale import runs
     from itscale.cli.planning import print_plan
     from itscale.cli.progress import Reporter
 
     with stdout_kept_clean():
-        config = runs.load_config(source, overrides)
-        plan = runs.plan(config) if dry_run else None
+        config = runs.load_config(work.source, work.overrides, sweep=work.is_sweep)
+        plan = runs.plan(config) if work.dry_run else None
     if plan is not None:
-        print_plan(config, plan, as_json)
+        print_plan(config, plan, work.as_json)
         return
     with stdout_kept_clean(), Reporter() as listen:
-        summary = runs.run(config, out=out, resume=resume, on_event=listen)
+        summary = runs.run(config, out=work.out, resume=work.resume, on_event=listen, **how)
     page = _report(summary)
-    if as_json:
+    if work.as_json:
         print_json(_document(summary, page))
     else:
         _print_summary(summary, page)
     if summary.exit_code == INTERRUPTED:
-        again = ["itscale", *command, *overrides, "--out", str(summary.folder), "--resume"]
+        again = [
+            "itscale",
+            *work.command,
+            *work.overrides,
+            *options,
+            "--out",
+            str(summary.folder),
+            "--resume",
+        ]
         note(f"interrupted; what is finished is kept. Go on with:\n{shlex.join(again)}")
     raise typer.Exit(summary.exit_code)
 

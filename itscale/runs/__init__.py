@@ -20,6 +20,7 @@ _NAMES = {
     "Event": "events",
     "RunPlan": "planning",
     "RunStarted": "events",
+    "RunStatus": "standing",
     "RunSummary": "execute",
     "Setting": "config",
     "StepDone": "events",
@@ -27,6 +28,7 @@ _NAMES = {
     "plan": "planning",
     "report": "reporting",
     "run": "execute",
+    "status": "standing",
     "summary_table": "table",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "Event",
     "RunPlan",
     "RunStarted",
+    "RunStatus",
     "RunSummary",
     "Setting",
     "StepDone",
@@ -48,6 +51,7 @@ __all__ = [
     "plan",
     "report",
     "run",
+    "status",
     "summary_table",
 ]
 
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from itscale.runs.recipes import RECIPES
     from itscale.runs.reporting import report
     from itscale.runs.rooms import MODELS
+    from itscale.runs.standing import RunStatus, status
     from itscale.runs.table import summary_table
 
 

@@ -67,6 +67,19 @@ class FolderLock:
         return 0, platform.node()
 
 
+def holder(folder: Path) -> int | None:
+    """Return the id of the live process that holds a folder, None if there is none.
+
+    One on another machine counts as alive.
+    """
+    try:
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        pid, host = int(found["pid"]), str(found["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return pid if host != platform.node() or _is_alive(pid) else None
+
+
 def _is_alive(pid: int) -> bool:
     if pid == os.getpid():
         return True

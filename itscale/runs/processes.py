@@ -106,14 +106,15 @@ class _Crew:
         self.workers.clear()
 
     def _take(self, worker: _Worker, message: Any) -> None:
-        if isinstance(message, Progress) and worker.cell is not None:
+        if isinstance(message, Progress):
+            assert worker.cell is not None
             self.recorder.moved(worker.cell, message)
         elif isinstance(message, Stopped):
             raise KeyboardInterrupt
         elif isinstance(message, Ready):
             worker.is_ready = True
             self._employ(worker)
-        else:
+        elif isinstance(message, Outcome | Failure):
             self._end(worker, message)
             self._employ(worker)
 

@@ -37,7 +37,7 @@ def test_bad_configuration_exits_with_2_before_anything_runs(itscale_command, fo
 def test_absent_extra_exits_with_2(itscale_command, folder, monkeypatch):
     from itscale.errors import missing_extra
 
-    def load_config(source, overrides):
+    def load_config(source, overrides, **options):
         raise missing_extra("rdkit", "molecules", "reward 'qed'")
 
     monkeypatch.setattr(runs, "load_config", load_config)

@@ -1,0 +1,110 @@
+"""``itscale sweep``: many cells on one machine, and how far they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from itscale.cli.output import as_duration, print_json, print_line, print_table, stdout_kept_clean
+from itscale.cli.running import DryRun, Json, Out, Resume, Work, execute
+
+if TYPE_CHECKING:
+    from itscale.runs import RunStatus
+
+Source = Annotated[
+    str, typer.Argument(metavar="FILE.yaml|DIR", help="A file, a recipe's name, or a sweep's folder.")
+]
+SweepOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=A,B,C]...",
+        help="Settings laid over it; several values are swept over, e.g. run.seed=0,1,2.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that compute.  [default: one per GPU, or per core without one]"),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Torch threads of each.  [default: cores divided by workers]")
+]
+Status = Annotated[bool, typer.Option("--status", help="Say how far the sweep is, from its files, and stop.")]
+
+
+def sweep(
+    source: Source,
+    overrides: SweepOverrides = None,
+    out: Out = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    resume: Resume = False,
+    status: Status = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Run every combination of the swept settings, several at once, into one folder."""
+    folder = Path(source)
+    is_folder = (folder / "config.yaml").is_file()
+    if status:
+        _print_status(_folder(source, overrides or [], out, is_folder), as_json)
+        return
+    if is_folder:
+        source, out = str(folder / "config.yaml"), out or folder
+    work = Work(source, overrides or [], out, resume, dry_run, as_json, ["sweep", source], is_sweep=True)
+    with stdout_kept_clean():
+        from itscale.runs.executors import default_workers
+
+        workers = default_workers() if workers is None else workers
+    if dry_run:
+        execute(work)
+        return
+    options = ["--workers", str(workers), *(["--threads", str(threads)] if threads else [])]
+    execute(work, options, workers=workers, threads=threads)
+
+
+def _folder(source: str, overrides: list[str], out: Path | None, is_folder: bool) -> Path:
+    """The folder that a sweep went into: the one named, or the newest of this configuration."""
+    if is_folder or out is not None:
+        return out or Path(source)
+    from itscale import runs
+    from itscale.runs.store import choose_folder
+
+    with stdout_kept_clean():
+        return choose_folder(runs.load_config(source, overrides, sweep=True), None, resume=True)
+
+
+def _print_status(folder: Path, as_json: bool) -> None:
+    from itscale import runs
+    from itscale.runs.records import clean
+
+    with stdout_kept_clean():
+        found = runs.status(folder)
+    if as_json:
+        print_json(clean({**asdict(found), "folder": str(found.folder)}))
+        return
+    print_line(_sentence(found))
+    if found.running:
+        title = "Computing now" if found.state == "running" else "Were under way and will start again"
+        rows = [(cell.label, f"{cell.level} of {cell.steps}") for cell in found.running]
+        print_table(("cell", "step"), rows, title)
+    for failure in found.failed:
+        print_line(f"failed: {failure['label']}: {failure['error']}")
+
+
+def _sentence(found: RunStatus) -> str:
+    state = {
+        "running": f"running in process {found.process}",
+        "done": "complete",
+        "stopped": "stopped; --resume goes on",
+    }[found.state]
+    text = (
+        f"{found.folder}: {found.finished} of {found.cells} cells done, {len(found.failed)} failed; {state}"
+    )
+    text += f"\n{as_duration(found.seconds)} of computing done"
+    if found.seconds_left:
+        text += f", about {as_duration(found.seconds_left)} left, shared by the workers"
+    return text
