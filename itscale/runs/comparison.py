@@ -1,4 +1,4 @@
-"""The cells of one or several runs arranged for comparison: series by method, pairs by group."""
+"""The cells of one or several runs arranged for comparison: series by method, pairs by unit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from itscale.runs.measure import MEASURES
+from itscale.runs.pooling import Unit, is_unit_path, pool
 from itscale.runs.record import RunRecord
 from itscale.runs.statistics import Comparison, Interval, compare, interval
 from itscale.runs.table import decimals_for
@@ -21,10 +22,16 @@ UNGUIDED = "#767676"
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: its summary, and the run that it belongs to."""
+    """The cells that differ in seed, groups and condition alone, as one, and the run that they belong to.
+
+    Attributes:
+        row: as ``pool`` returns it.
+        cells: summaries of the cells.
+    """
 
     record: RunRecord
     row: dict[str, Any]
+    cells: tuple[dict[str, Any], ...]
 
     @property
     def nfe(self) -> int:
@@ -42,20 +49,41 @@ class Entry:
         """Return the mean of a measure over groups and its 95 % interval."""
         return interval(self.values(measure))
 
+    @cached_property
+    def by_unit(self) -> dict[Unit, int]:
+        """Unit -> its place among the values of a measure."""
+        return {unit: i for i, unit in enumerate(self.row["units"])}
+
+    def values_of(self, measure: str, units: Sequence[Unit]) -> list[float | None]:
+        """Return a measure of the units given, which the entry must have."""
+        values = self.values(measure)
+        return [values[self.by_unit[unit]] for unit in units]
+
     @property
     def samples(self) -> list[dict[str, Any]]:
-        return [s for s in self.record.samples if s["cell"] == self.row["cell"]]
+        keys = {cell["cell"] for cell in self.cells}
+        return [s for s in self.record.samples if s["cell"] in keys]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first cell's summary, for pictures of what particles do."""
+        return self.cells[0]
 
     @property
     def trace(self) -> list[dict[str, Any]]:
-        return [t for t in self.record.trace if t["cell"] == self.row["cell"]]
+        """Moves of the first cell."""
+        return [t for t in self.record.trace if t["cell"] == self.first["cell"]]
 
 
 @dataclass(frozen=True)
 class Series:
-    """One method over budgets, cheapest first, with the colour and marker that it has in every plot."""
+    """One method over budgets, cheapest first, with the colour and marker that it has in every plot.
+
+    ``setting`` is what else is swept, such as ``tilt 4``, and the run where there are several.
+    """
 
     name: str
+    setting: str
     entries: tuple[Entry, ...]
     colour: str
     marker: str
@@ -106,15 +134,13 @@ class Board:
         rows = [e.row for s in self.series for e in s.entries]
         return {name: decimals_for(row[name] for row in rows) for name in MEASURES}
 
-    def pairs(self, measure: str = "reward") -> list[tuple[Series, Comparison]]:
-        """Compare every other series with the rival, each at its largest budget, group by group."""
-        found = []
-        for series in self.series:
-            if self.rival is not None and series is not self.rival:
-                done = paired(series.dearest, self.rival.dearest, measure)
-                if done is not None:
-                    found.append((series, done))
-        return found
+    def rival_of(self, series: Series) -> Series | None:
+        """Return the rival that shares a series' other settings, or else the first one."""
+        if self.rival is None:
+            return None
+        kin = self.rival.entries[0].row["method"]
+        alike = (s for s in self.series if s.setting == series.setting and s.entries[0].row["method"] == kin)
+        return next(alike, self.rival)
 
     def held_out_fell(self, entry: Entry) -> bool:
         """Whether steering raised the reward while the held-out one fell, against unguided samples.
@@ -129,46 +155,38 @@ class Board:
 
 
 def paired(a: Entry, b: Entry, measure: str) -> Comparison | None:
-    """Compare two cells over the groups that they share: same index, seed and condition."""
-    theirs = dict(zip(_groups(b), b.values(measure), strict=True))
-    common = [(v, theirs[g]) for g, v in zip(_groups(a), a.values(measure), strict=True) if g in theirs]
-    return compare([x for x, _ in common], [y for _, y in common]) if common else None
+    """Compare two entries over the units that they share: same seed, group and condition."""
+    common = sorted(a.by_unit.keys() & b.by_unit.keys())
+    return compare(a.values_of(measure, common), b.values_of(measure, common)) if common else None
 
 
 def board(records: Sequence[RunRecord]) -> Board:
     """Arrange the finished cells of runs."""
-    grouped: dict[str, list[Entry]] = {}
+    grouped: dict[tuple[str, str], list[Entry]] = {}
     names = [record.name for record in records]
     for record in records:
         title = record.name if names.count(record.name) == 1 else record.folder.name
-        for row in record.rows:
-            name = _series_name(row)
-            grouped.setdefault(f"{title}: {name}" if len(records) > 1 else name, []).append(
-                Entry(record, row)
-            )
+        for row, cells in pool(record.rows):
+            setting = setting_of(row)
+            name = ", ".join(filter(None, [row["method"], setting]))
+            where = (f"{title}: {name}" if len(records) > 1 else name, setting)
+            grouped.setdefault(where, []).append(Entry(record, row, cells))
     found = []
     free = zip(PALETTE * 9, (m for _ in range(9) for m in MARKERS), strict=False)
-    for name, entries in sorted(grouped.items(), key=lambda item: item[1][0].is_steered):
+    for (name, setting), entries in sorted(grouped.items(), key=lambda item: item[1][0].is_steered):
         entries.sort(key=lambda e: e.nfe)
         colour, marker = next(free) if entries[0].is_steered else (UNGUIDED, "d")
-        found.append(Series(name, tuple(entries), colour, marker))
+        found.append(Series(name, setting, tuple(entries), colour, marker))
     return Board(tuple(found))
 
 
-def _series_name(row: dict[str, Any]) -> str:
-    """The method and every other swept setting but the budget."""
-    rest = [
+def setting_of(row: dict[str, Any]) -> str:
+    """Return what is swept beside the method, the budget and the units, such as ``tilt 4``."""
+    return ", ".join(
         f"{path.rpartition('.')[2]} {value}"
         for path, value in row["swept"].items()
-        if path != "method" and not path.startswith("run.budget")
-    ]
-    return ", ".join([row["method"], *rest])
-
-
-def _groups(entry: Entry) -> list[tuple[Any, ...]]:
-    row = entry.row
-    seed = row["config"]["run"]["seed"]
-    return [(seed, g, str(c)) for g, c in zip(row["groups"], row["conditions"], strict=True)]
+        if path != "method" and not path.startswith("run.budget") and not is_unit_path(path)
+    )
 
 
 def finite(values: Sequence[float | None]) -> list[float]:

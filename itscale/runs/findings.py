@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from itscale.runs.comparison import Board, Series, paired
+from itscale.runs.record import RunRecord
 from itscale.runs.table import interval_text, number
 
 
@@ -24,6 +27,15 @@ def findings(board: Board) -> list[str]:
     if board.has_held_out:
         said.append(_held_out(board, best))
     return said
+
+
+def unfinished(records: Sequence[RunRecord]) -> list[str]:
+    """Return a warning for every run that is not finished."""
+    return [
+        f"Unfinished: {len(run.rows)} of {run.cells} cells of {run.folder.name} are done."
+        for run in records
+        if len(run.rows) < run.cells
+    ]
 
 
 def _against(best: Series, rival: Series) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from itscale.errors import missing_extra
 from itscale.runs.comparison import UNGUIDED, Board, Series, finite
+from itscale.runs.curves import Curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,9 @@ STYLE = {
     "ytick.color": "#444444",
     "figure.facecolor": "white",
 }
+
+
+COSTS = {"nfe": "network evaluations per group (NFE)", "seconds": "seconds per group"}
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> Any:
@@ -73,30 +77,35 @@ def to_svg(figure: Figure, name: str) -> str:
     return text.replace("xlink:href", "href")
 
 
-def scaling(board: Board) -> Figure:
-    """Reward of the answer against network evaluations, and the held-out reward beside it."""
+def scaling(board: Board, curves: Curves, cost: Literal["nfe", "seconds"] = "nfe") -> Figure:
+    """Reward of the answer against cost, and the held-out reward beside it; unguided samples as a level."""
     panels = [("reward", "Reward that steers")]
     if board.has_held_out:
         panels.append(("held_out", "Held-out reward, steers nothing"))
     figure, axes = new_figure(4.9 * len(panels) + 0.4, 3.7, 1, len(panels))
     for axis, (measure, text) in zip(axes[0], panels, strict=True):
-        _scaling_panel(axis, board, measure)
+        _scaling_panel(axis, board, curves, measure, cost)
         title(axis, text)
         axis.set_ylabel("mean over groups, 95 % band")
+        axis.set_xlabel(COSTS[cost])
     handles, labels = axes[0][0].get_legend_handles_labels()
     columns = min(5, len(labels) or 1)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
-def _scaling_panel(axis: Axes, board: Board, measure: str) -> None:
-    ticks = sorted({e.nfe for s in board.steered for e in s.entries})
-    for series in board.steered:
-        points = [(e.nfe, e.interval(measure)) for e in series.entries]
-        points = [(x, y) for x, y in points if y.groups]
+def _scaling_panel(axis: Axes, board: Board, curves: Curves, measure: str, cost: str) -> None:
+    ticks: set[float] = set()
+    for curve in curves.curves:
+        series, points = curve.series, sorted(curve.points, key=lambda point: getattr(point, cost))
+        points = [(getattr(p, cost), p.values[measure]) for p in points if p.values[measure].groups]
         if not points:
             continue
         x, y = [p[0] for p in points], [p[1] for p in points]
+        if series is board.baseline:
+            axis.axhline(y[-1].mean, color=UNGUIDED, ls="--", lw=1.5, label="unguided sample")
+            continue
+        ticks.update(x)
         axis.plot(x, [i.mean for i in y], color=series.colour, marker=series.marker, lw=2, label=series.name)
         if all(i.has_width for i in y):
             low, high = [i.low for i in y], [i.high for i in y]
@@ -104,20 +113,22 @@ def _scaling_panel(axis: Axes, board: Board, measure: str) -> None:
                 axis.fill_between(x, low, high, color=series.colour, alpha=0.13, lw=0)
             else:
                 axis.vlines(x, low, high, color=series.colour, alpha=0.5)
-    if board.baseline is not None:
-        level = board.baseline.dearest.interval(measure)
-        if level.groups:
-            axis.axhline(level.mean, color=UNGUIDED, ls="--", lw=1.5, label="unguided sample")
-    if ticks and ticks[0] > 0:
+    if ticks and min(ticks) > 0:
         axis.set_xscale("log")
-        axis.set_xticks(_apart(ticks), [f"{t:,}" for t in _apart(ticks)])
+        if cost == "nfe":
+            kept = _apart(sorted(ticks))
+            axis.set_xticks(kept, [f"{tick:,.0f}" for tick in kept])
+        else:
+            from matplotlib.ticker import LogLocator
+
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.xaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
-    axis.set_xlabel("network evaluations per group (NFE)")
 
 
-def _apart(ticks: list[int]) -> list[int]:
+def _apart(ticks: list[float]) -> list[float]:
     """Leave out ticks that would be written over their neighbours."""
-    kept: list[int] = []
+    kept: list[float] = []
     for tick in reversed(ticks):
         if not kept or kept[-1] / tick > 1.18:
             kept.append(tick)

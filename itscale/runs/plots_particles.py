@@ -33,13 +33,13 @@ def effective_sizes(board: Board) -> Figure | None:
     figure, axes = new_figure(5.2 * min(2, len(chosen)), 2.9, 1, len(chosen), sharey=True)
     for axis, series in zip(axes[0], chosen, strict=True):
         trace, n = series.dearest.trace, series.dearest.row["particles"]
-        groups = series.dearest.row["groups"]
+        groups = series.dearest.first["groups"]
         for group in groups:
             rows = [row for row in trace if row["group"] == group]
             first = group == groups[0]
             x, y = [row["level"] for row in rows], [row["ess"] / n for row in rows]
             axis.plot(x, y, color=series.colour, lw=2 if first else 0.8, alpha=1.0 if first else 0.3)
-        marks = (series.dearest.row["resampled_at"] or [[]])[0]
+        marks = (series.dearest.first["resampled_at"] or [[]])[0]
         axis.plot(marks, [1.06] * len(marks), ls="", marker="v", color="#222222", label="resampled")
         title(axis, f"{series.name}: share of effective particles")
         whole_steps(axis)
@@ -53,7 +53,7 @@ def effective_sizes(board: Board) -> Figure | None:
 def family_tree(board: Board) -> Figure | None:
     """The ancestors of the final particles of one group, best weighted method at its largest budget."""
     for series in weighted_series(board):
-        ancestors = series.dearest.record.ancestors(series.dearest.row["cell"])
+        ancestors = series.dearest.record.ancestors(series.dearest.first["cell"])
         if ancestors is not None:
             return _tree(series, ancestors[:, 0])
     return None

@@ -1,4 +1,4 @@
-"""``report``: runs as one page that needs no network, and two pictures beside it."""
+"""``report``: runs as one page that needs no network, and three pictures beside it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from itscale.errors import ConfigError, missing_extra
 from itscale.runs import documents, plots, plots_particles
 from itscale.runs.comparison import Board, Entry, Series, board
 from itscale.runs.config import load_config
-from itscale.runs.findings import findings
+from itscale.runs.curves import Curve, Curves, Point, curves
+from itscale.runs.findings import findings, unfinished
 from itscale.runs.gallery import Gallery, draw_gallery, gallery, scatter
 from itscale.runs.recipes import RECIPES
 from itscale.runs.record import RunRecord, load_runs
 from itscale.runs.records import write_text
-from itscale.runs.table import interval_text, number
+from itscale.runs.statistics import Comparison
+from itscale.runs.table import interval_text, number, signed
 
 
 def report(folders: str | Path | Sequence[str | Path]) -> Path:
-    """Write ``report.html``, ``grid.png`` and ``scaling.png`` into the (first) folder.
+    """Write ``report.html``, and ``grid``, ``scaling``, ``scaling-seconds`` as PNG, into the (first) folder.
 
     Args:
         folders: one run's folder or several, which are compared; they may be unfinished.
@@ -46,7 +48,8 @@ def report(folders: str | Path | Sequence[str | Path]) -> Path:
     shown = board(records)
     folder = records[0].folder
     pictures = gallery(shown)
-    _save_pictures(folder, shown, pictures)
+    lines = curves(shown)
+    _save_pictures(folder, shown, lines, pictures)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("itscale.runs", "templates"),
         autoescape=True,
@@ -54,24 +57,26 @@ def report(folders: str | Path | Sequence[str | Path]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2").render(_page(records, shown, pictures))
+    page = environment.get_template("report.html.j2").render(_page(records, shown, lines, pictures))
     path = folder / "report.html"
     write_text(path, page)
     return path
 
 
-def _save_pictures(folder: Path, shown: Board, pictures: Gallery | None) -> None:
+def _save_pictures(folder: Path, shown: Board, lines: Curves, pictures: Gallery | None) -> None:
     title = "The sample each method hands over, and its reward"
     figure = draw_gallery(pictures, title) if pictures else scatter(shown)
     if figure is not None:
         figure.savefig(folder / "grid.png", dpi=130)
-    plots.scaling(shown).savefig(folder / "scaling.png", dpi=130)
+    plots.scaling(shown, lines).savefig(folder / "scaling.png", dpi=130)
+    plots.scaling(shown, lines, "seconds").savefig(folder / "scaling-seconds.png", dpi=130)
 
 
-def _page(records: list[RunRecord], shown: Board, pictures: Gallery | None) -> dict[str, Any]:
+def _page(records: list[RunRecord], shown: Board, lines: Curves, pictures: Gallery | None) -> dict[str, Any]:
     points = None if pictures else scatter(shown)
     figures = {
-        "scaling": plots.scaling(shown),
+        "scaling": plots.scaling(shown, lines),
+        "seconds": plots.scaling(shown, lines, "seconds"),
         "ess": plots_particles.effective_sizes(shown),
         "tree": plots_particles.family_tree(shown),
         "histogram": plots.histogram(shown),
@@ -80,15 +85,15 @@ def _page(records: list[RunRecord], shown: Board, pictures: Gallery | None) -> d
     return {
         "version": __version__,
         "runs": [_run(record) for record in records],
-        "findings": findings(shown),
+        "findings": [*unfinished(records), *findings(shown)],
         "gallery": pictures,
         "picture": _data_address,
         "svg": {k: None if f is None else plots.to_svg(f, k) for k, f in figures.items()},
         "has_held_out": shown.has_held_out,
         "density_kind": next((e.row["density_kind"] for s in shown.series for e in s.entries), None),
         "lines": [_line(shown, s, e) for s in shown.series for e in s.entries],
-        "rival": shown.rival,
-        "pairs": [_pair(shown, s, c) for s, c in shown.pairs()],
+        "units": lines.units,
+        "points": [_point(shown, curve, point) for curve in lines.curves for point in curve.points],
     }
 
 
@@ -102,6 +107,7 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "config": documents.dump(record.config),
         "environment": record.environment,
         "finished": len(rows),
+        "cells": record.cells,
         "model_rows": sum(row["model_rows"] + row["pilot_rows"] for row in rows),
         "reward_calls": sum(row["reward_calls"] for row in rows),
         "seconds": sum(row["seconds"] for row in rows),
@@ -140,17 +146,33 @@ def _line(shown: Board, series: Series, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _pair(shown: Board, series: Series, done: Any) -> dict[str, Any]:
-    gap = done.difference
-    is_clear = gap.has_width and (gap.low > 0 or gap.high < 0)
+def _point(shown: Board, curve: Curve, point: Point) -> dict[str, Any]:
+    gain = point.gains["reward"]
     return {
-        "series": series,
-        "nfe": series.dearest.nfe,
-        "difference": f"{gap.mean:+.3g}",
-        "interval": interval_text(gap),
-        "wins": f"{done.wins:g} of {gap.groups}",
-        "verdict": ("better" if gap.mean > 0 else "worse") if is_clear else "no clear difference",
+        "series": curve.series,
+        "rival": None if curve.rival is None or gain is None else curve.rival.name,
+        "nfe": f"{point.nfe:,.0f}",
+        "seconds": number(point.seconds),
+        "values": {
+            name: (number(value.mean, shown.decimals[name]), interval_text(value, shown.decimals[name]))
+            for name, value in point.values.items()
+        },
+        "gains": {
+            name: ("–", "–") if g is None else (signed(g.difference.mean), interval_text(g.difference))
+            for name, g in point.gains.items()
+        },
+        "wins": "–" if gain is None else f"{gain.wins:g} of {gain.difference.groups}",
+        "verdict": verdict(gain),
     }
+
+
+def verdict(gain: Comparison | None) -> str:
+    """Return what a paired comparison says."""
+    if gain is None:
+        return "–"
+    gap = gain.difference
+    is_clear = gap.has_width and (gap.low > 0 or gap.high < 0)
+    return ("better" if gap.mean > 0 else "worse") if is_clear else "not told apart"
 
 
 def _data_address(path: Path) -> str:

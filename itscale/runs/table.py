@@ -9,12 +9,16 @@ from typing import Any
 from rich.table import Table
 
 from itscale.runs.execute import RunSummary
+from itscale.runs.pooling import pool
 from itscale.runs.statistics import Interval, interval
 
 
 def summary_table(summary: RunSummary) -> Table:
-    """Return one line per cell: method, cost, reward with its 95 % interval over groups, held-out reward."""
-    rows = summary.rows
+    """Return one line per setting: method, cost, reward with its 95 % interval, held-out reward.
+
+    Cells that differ in seed, groups and condition alone make one line; intervals are over their units.
+    """
+    rows = [row for row, _ in pool(summary.rows)]
     has_held_out = any(row["held_out"] is not None for row in rows)
     table = Table(title=None, header_style="bold", box=None, pad_edge=False)
     table.add_column("method")
@@ -28,7 +32,7 @@ def summary_table(summary: RunSummary) -> Table:
         table.add_column("held-out", justify="right")
     table.add_column("diversity", justify="right")
     table.add_column("seconds", justify="right")
-    top = best_label(rows)
+    top = _best(rows)
     places = {k: decimals_for(row[k] for row in rows) for k in ("reward", "held_out", "diversity")}
     for row in rows:
         reward = interval(row["per_group"]["reward"])
@@ -42,16 +46,16 @@ def summary_table(summary: RunSummary) -> Table:
         if has_held_out:
             cells.append(number(row["held_out"], places["held_out"]))
         cells += [number(row["diversity"], places["diversity"]), f"{row['seconds']:.1f}"]
-        table.add_row(*cells, style="bold green" if row["label"] == top else None)
+        table.add_row(*cells, style="bold green" if row is top else None)
     for failure in summary.failed:
         table.add_row(failure["label"], "failed: " + failure["error"].split("\n")[0], style="red")
     return table
 
 
-def best_label(rows: list[dict[str, Any]]) -> str | None:
-    """Return the label of the cell of highest reward."""
+def _best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of highest reward."""
     known = [row for row in rows if row["reward"] is not None]
-    return max(known, key=lambda row: row["reward"])["label"] if known else None
+    return max(known, key=lambda row: row["reward"]) if known else None
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
@@ -62,6 +66,12 @@ def number(value: float | None, decimals: int | None = None) -> str:
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     text = f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text
+
+
+def signed(value: float | None) -> str:
+    """Return a number with three significant digits and its sign."""
+    text = number(value)
+    return text if text.startswith(("-", "–")) else f"+{text}"
 
 
 def decimals_for(values: Iterable[float | None]) -> int:
