@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from itscale import __version__
-from itscale.cli import checking, diagnosis, listing, reporting, running, sweeping, verifying
+from itscale.cli import checking, comparing, diagnosis, listing, reporting, running, sweeping, verifying
 from itscale.cli.group import Group
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command("run", rich_help_panel=_RUN)(running.run)
 app.command("demo", rich_help_panel=_RUN)(running.demo)
 app.command("sweep", rich_help_panel=_RUN)(sweeping.sweep)
 app.command("report", rich_help_panel=_RUN)(reporting.report)
+app.command("compare", rich_help_panel=_RUN)(comparing.compare)
 app.command("rewards", rich_help_panel=_LOOK)(listing.rewards)
 app.command("methods", rich_help_panel=_LOOK)(listing.methods)
 app.command("models", rich_help_panel=_LOOK)(listing.models)

@@ -1,7 +1,8 @@
 """Runs: from a configuration to a folder of results and a report.
 
 ``load_config`` reads a recipe, file or mapping; ``plan`` says what it will cost; ``run`` does it;
-``report`` turns folders into a page. Names load on first use.
+``report`` turns folders into a page, ``compare`` sets two of them side by side, and ``status`` says how far
+one is. Names load on first use.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ _NAMES = {
     "CellStarted": "events",
     "Config": "config",
     "Event": "events",
+    "RunComparison": "pairing",
     "RunPlan": "planning",
     "RunStarted": "events",
     "RunStatus": "standing",
     "RunSummary": "execute",
     "Setting": "config",
     "StepDone": "events",
+    "compare": "pairing",
     "load_config": "config",
     "plan": "planning",
     "report": "reporting",
@@ -41,12 +44,14 @@ __all__ = [
     "CellStarted",
     "Config",
     "Event",
+    "RunComparison",
     "RunPlan",
     "RunStarted",
     "RunStatus",
     "RunSummary",
     "Setting",
     "StepDone",
+    "compare",
     "load_config",
     "plan",
     "report",
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from itscale.runs.config import Config, Setting, load_config
     from itscale.runs.events import CellDone, CellRetried, CellStarted, Event, RunStarted, StepDone
     from itscale.runs.execute import RunSummary, run
+    from itscale.runs.pairing import RunComparison, compare
     from itscale.runs.planning import CellPlan, RunPlan, plan
     from itscale.runs.recipes import RECIPES
     from itscale.runs.reporting import report
