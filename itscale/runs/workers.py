@@ -41,6 +41,7 @@ def work(connection: Connection, number: int, threads: int, folder: Path, pool: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.stdout = sys.stderr  # stdout belongs to the results, which only the first process prints
+    os.dup2(2, 1)  # libraries in C do not ask Python
     torch.set_num_threads(threads)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(number % torch.cuda.device_count())

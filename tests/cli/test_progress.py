@@ -9,7 +9,7 @@ import pytest
 
 from itscale.cli import output
 from itscale.cli.progress import Bar, Lines, Reporter
-from itscale.runs.events import CellDone, RunStarted, StepDone
+from itscale.runs.events import CellDone, CellRetried, RunStarted, StepDone
 
 
 class Recorder:
@@ -38,6 +38,18 @@ def test_share_counts_cells_and_steps_and_what_was_done_before():
         listen(step(10, index=1))
     assert [share for share, _ in display.shown] == pytest.approx([0.625, 0.75, 1.0])
     assert display.closed
+
+
+def test_cells_that_run_at_once_count_together_and_a_retried_one_starts_again(capsys):
+    display = Recorder()
+    listen = Reporter(display)
+    listen(RunStarted(Path("o"), cells=4, done=0))
+    listen(step(5))
+    listen(step(10, index=1))
+    listen(CellRetried(0, 4, "k", "smc", "its worker process was killed by SIGKILL"))
+    listen(step(1, index=0))
+    assert [share for share, _ in display.shown] == pytest.approx([0.125, 0.375, 0.275])
+    assert "cell 1/4 smc is tried again: its worker process was killed" in capsys.readouterr().err
 
 
 def test_text_has_step_best_reward_ess_and_eta(monkeypatch):

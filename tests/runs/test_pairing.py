@@ -121,7 +121,7 @@ def test_two_cells_are_compared_across_methods_of_one_sweep(tmp_path):
     whole = compare(done.folder, done.folder)
     assert (whole.pairs, whole.matched_on) == (4, ["method", "process"])
     with pytest.raises(ConfigError, match="holds no finished cell"):
-        compare(done.folder / "cells" / "0" / "..", theirs)
+        compare(done.folder / "cells" / "0", theirs)
 
 
 @pytest.mark.parametrize(
