@@ -56,7 +56,27 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.is_ready = False
+        self.is_closed = False
         self.cell: Cell | None = None
+
+    def messages(self) -> Iterator[Any]:
+        """Yield what has arrived by now; afterwards ``is_closed`` says whether more can come."""
+        while not self.is_closed:
+            try:
+                if not self.connection.poll():
+                    return
+                message = self.connection.recv()
+            except (EOFError, OSError):  # OSError: it died in the middle of a message
+                self.is_closed = True
+                return
+            yield message
+
+    def bury(self) -> None:
+        """Wait for the end of the process, and see to it if something of the user's holds it up."""
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
 
 
 class _Crew:
@@ -78,12 +98,10 @@ class _Crew:
         wait([worker.connection for worker in self.workers.values()], LOOK_EVERY)
         for worker in list(self.workers.values()):
             is_alive = worker.process.is_alive()  # asked first: what it said before it died still counts
-            try:
-                while worker.connection.poll():
-                    self._take(worker, worker.connection.recv())
-            except (EOFError, OSError):  # OSError: it died in the middle of a message
-                is_alive = False
-            if not is_alive and worker.number in self.workers:
+            for message in worker.messages():
+                self._take(worker, message)
+            is_gone = worker.is_closed or not is_alive
+            if is_gone and worker.number in self.workers:
                 self._bury(worker)
 
     def dismiss(self) -> None:
@@ -91,17 +109,10 @@ class _Crew:
         for worker in self.workers.values():
             worker.process.terminate()
         for worker in (*self.workers.values(), *self.leaving):
-            worker.process.join(PATIENCE)
-            if worker.process.is_alive():  # something of the user's will not let it go
-                worker.process.kill()
-                worker.process.join()
-            try:
-                while worker.cell is not None and worker.connection.poll():
-                    message = worker.connection.recv()
-                    if isinstance(message, Outcome | Failure):
-                        self._end(worker, message)
-            except (EOFError, OSError):
-                pass
+            worker.bury()
+            for message in worker.messages():
+                if isinstance(message, Outcome | Failure):
+                    self._end(worker, message)
             worker.connection.close()
         self.workers.clear()
 
@@ -136,7 +147,7 @@ class _Crew:
             self.leaving.append(self.workers.pop(worker.number))
 
     def _bury(self, worker: _Worker) -> None:
-        worker.process.join()
+        worker.bury()
         worker.connection.close()
         del self.workers[worker.number]
         how, cell = _how_it_ended(worker.process.exitcode), worker.cell
