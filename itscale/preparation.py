@@ -80,7 +80,7 @@ def prepare(
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
-    stepper = _solver(solver, view, steps)
+    stepper = _solver(solver, view, steps, chosen.needs.memoryless)
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
@@ -92,6 +92,11 @@ def prepare(
         raise ConfigError(
             f"{type(chosen).__name__} weights by transition densities, and that of "
             f"{type(stepper).__name__} is not Gaussian; use {_densities()}"
+        )
+    if chosen.needs.memoryless and stepper.history:
+        raise ConfigError(
+            f"{type(chosen).__name__} joins pasts and futures of different particles, and "
+            f"{type(stepper).__name__} remembers the past; use solver='ancestral'"
         )
     cost = Cost(
         steps,
@@ -152,12 +157,12 @@ def _times(grid: Grid, process: ContinuousProcess, steps: int) -> Tensor:
     return times
 
 
-def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int) -> Solver:
+def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int, memoryless: bool) -> Solver:
     is_deterministic = isinstance(view, ODE) or view.coefficient == Coefficient("zero")
     if solver is None:
         if is_deterministic:
             return get_solver("dpm++2m" if steps > 1 else "ddim")
-        return get_solver("2m-sde")
+        return get_solver("ancestral" if memoryless else "2m-sde")
     chosen = get_solver(solver)
     name = type(chosen).__name__
     if chosen.is_stochastic and is_deterministic:

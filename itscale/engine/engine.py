@@ -92,10 +92,14 @@ class Engine:
     def steps(self) -> int:
         return self.times.shape[0] - 1
 
-    def start(self, n: int) -> Particles:
-        """Draw n noises per group at level 0."""
+    def start(self, n: int, move: Int64[Tensor, " g"] | int = 0) -> Particles:
+        """Draw n noises per group at level 0; ``move`` says how many random acts there were before."""
         p = Particles.first(None, self.groups, n)  # type: ignore[arg-type]
-        initial = None if self.initial is None else self.initial.reshape(-1, *self.event_shape)
+        p = replace(p, move=p.move + move)
+        is_first = self.initial is not None and not p.move.any()
+        initial = (
+            self.initial.reshape(-1, *self.event_shape) if is_first and self.initial is not None else None
+        )
         return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
 
     def propose(
@@ -464,6 +468,19 @@ class Engine:
         fixed = self._last_place[1]
         move = p.move.repeat_interleave(n * children)
         return Place(replace(fixed.address, move=move), fixed.group)
+
+    def log_transition(self, p: Particles, target: Particles) -> Float64[Tensor, "g n"]:
+        """Log-density of the move from each particle to its group's one in ``target``, up to a constant.
+
+        The transition must be Gaussian and without memory; the model's outputs at p are at hand.
+        """
+        level = _one_level(p.level)
+        found = self.pool.call("log_transition", p.rows, level, self._place(p), target.rows)
+        return found.reshape(p.level.shape)
+
+    def uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
+        """Uniforms of the groups' present move; a purpose may be used once a move."""
+        return self._uniforms(p, purpose, count)
 
     def _uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
         zero = torch.zeros(p.groups, dtype=torch.int64)

@@ -206,6 +206,19 @@ class Worker:
         return rows.with_(samples=torch.cat(decoded)) if keep_samples else rows, scored
 
     @torch.no_grad()
+    def log_transition(self, rows: Rows, level: int, at: Place, target: Rows) -> Float64[Tensor, " rows"]:
+        """Log-density, up to a constant, of the moves from rows to their group's row in ``target``."""
+        found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        for part in self._chunks(len(rows)):
+            here = self._evaluation(rows.x[part], level, _present(rows.raw)[part])
+            move = self.kernel(here, (), level, _no_look, None)
+            assert isinstance(move.std, float), "a density needs a Gaussian transition"
+            assert move.std > 0, "a density needs noise"
+            off = target.x[at.group[part].to(rows.x.device)] - move.x
+            found[part] = -off.flatten(1).double().square().sum(1) / (2 * move.std**2)
+        return found.cpu()
+
+    @torch.no_grad()
     def denoise(self, rows: Rows, level: int | Tensor) -> Rows:
         """Put the denoised sample in place of every state."""
         assert rows.raw is not None, "denoise needs a look first"
@@ -364,6 +377,10 @@ class _Guided:
 
     guide: Guide
     context: Context | None
+
+
+def _no_look(*_: Any) -> Evaluation:
+    raise AssertionError("a memoryless Gaussian transition needs no look inside its move")
 
 
 def _present(raw: Tensor | None) -> Tensor:

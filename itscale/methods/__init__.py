@@ -7,6 +7,7 @@ from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
+from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.profile import Profile
@@ -32,6 +33,7 @@ METHODS: dict[str, type] = {
     "code": CoDe,
     "beam": Beam,
     "rbf": RBF,
+    "particle-gibbs": ParticleGibbs,
     "restart-smc": RestartSMC,
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "Method",
     "Needs",
     "NestedSMC",
+    "ParticleGibbs",
     "Plan",
     "Profile",
     "RestartSMC",

@@ -21,6 +21,7 @@ class Needs:
     reward: bool = True
     gradient: bool = False
     profile: bool = False
+    memoryless: bool = False  # a solver that remembers nothing from step to step
     density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
 
 

@@ -4,6 +4,12 @@ Device-agnostic, float64, free of synchronisation: decisions are masks, so nothi
 Random numbers come in as uniforms.
 """
 
+from itscale.particles.conditional import (
+    CONDITIONAL,
+    conditional_ancestors,
+    conditional_uniforms,
+    draw_parent,
+)
 from itscale.particles.genealogy import Genealogy
 from itscale.particles.resampling import (
     Resampled,
@@ -35,6 +41,7 @@ from itscale.particles.weights import (
 )
 
 __all__ = [
+    "CONDITIONAL",
     "SCHEMES",
     "Always",
     "At",
@@ -52,7 +59,10 @@ __all__ = [
     "ancestors",
     "ancestors_in_place",
     "ancestors_sorted",
+    "conditional_ancestors",
     "conditional_ess",
+    "conditional_uniforms",
+    "draw_parent",
     "effective_sample_size",
     "evidence_relative_variance",
     "get_scheme",
