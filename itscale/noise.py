@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     SELECT = 6
     VALUE = 7
     DIVERGENCE = 8
+    PRIOR = 9
     USER = 64
 
 

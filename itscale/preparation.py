@@ -165,6 +165,10 @@ def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int, memoryless
         return get_solver("ancestral" if memoryless else "2m-sde")
     chosen = get_solver(solver)
     name = type(chosen).__name__
+    if isinstance(view, ODE) and view.prior is not None and getattr(chosen, "brings_noise", False):
+        raise ConfigError(
+            f"{name} adds noise, and no noising step keeps the marginals of {view.prior!r}; use 'heun'"
+        )
     if chosen.is_stochastic and is_deterministic:
         raise ConfigError(
             f"{name} is a stochastic solver and the process has no noise; use SDE(), or 'dpm++2m'"

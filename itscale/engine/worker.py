@@ -87,6 +87,8 @@ class Worker:
                 unit = self.noise.normal(Purpose.INITIAL, self._address(at, rows), event, self.dtype)
             else:
                 unit = initial[rows].to(device=self.device, dtype=self.dtype)
+            if self.process.prior is not None:
+                unit = self.process.prior.spread(unit, self.noise, self._address(at, rows))
             x[rows] = unit * scale
         return Rows(x)
 

@@ -8,6 +8,7 @@ from itscale.interpolants.conversion import match
 from itscale.interpolants.cosine import Cosine
 from itscale.interpolants.edm import EDM
 from itscale.interpolants.linear import Linear
+from itscale.interpolants.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from itscale.interpolants.predictions import (
     KINDS,
     Coefficients,
@@ -35,6 +36,7 @@ __all__ = [
     "Interpolant",
     "Kind",
     "Linear",
+    "OrnsteinUhlenbeck",
     "Table",
     "Trigonometric",
     "coefficients",
@@ -56,6 +58,7 @@ INTERPOLANTS: dict[str, type[Interpolant]] = {
     "ve": VE,
     "edm": EDM,
     "table": Table,
+    "ornstein-uhlenbeck": OrnsteinUhlenbeck,
 }
 
 

@@ -9,13 +9,14 @@ _NAMES = {
     "BUNDLED": "itscale.models.bundled",
     "GaussianMixture": "itscale.models.analytic",
     "Given": "itscale.models.base",
+    "MeanReverting": "itscale.models.mean_reverting",
     "Model": "itscale.models.base",
     "load": "itscale.models.loading",
     "log_prob": "itscale.models.likelihood",
     "wrap": "itscale.models.wrapped",
 }
 
-__all__ = ["BUNDLED", "GaussianMixture", "Given", "Model", "load", "log_prob", "wrap"]
+__all__ = ["BUNDLED", "GaussianMixture", "Given", "MeanReverting", "Model", "load", "log_prob", "wrap"]
 
 if TYPE_CHECKING:
     from itscale.models.analytic import GaussianMixture
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from itscale.models.bundled import BUNDLED
     from itscale.models.likelihood import log_prob
     from itscale.models.loading import load
+    from itscale.models.mean_reverting import MeanReverting
     from itscale.models.wrapped import wrap
 
 

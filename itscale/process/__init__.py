@@ -3,6 +3,7 @@
 from itscale.process.continuous import ODE, SDE, ContinuousProcess
 from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
 from itscale.process.evaluation import Evaluation
+from itscale.process.prior import StudentT
 
 __all__ = [
     "ODE",
@@ -13,5 +14,6 @@ __all__ = [
     "Epsilon",
     "Evaluation",
     "Natural",
+    "StudentT",
     "get_diffusion",
 ]

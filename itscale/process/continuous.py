@@ -14,6 +14,7 @@ from itscale.interpolants import Interpolant, get_interpolant
 from itscale.models.base import Model
 from itscale.process.diffusion import Coefficient, Diffusion, get_diffusion
 from itscale.process.evaluation import Evaluation
+from itscale.process.prior import StudentT
 from itscale.types import State, Time, expand_over_event
 
 Path: TypeAlias = str | Interpolant | None
@@ -21,9 +22,15 @@ Path: TypeAlias = str | Interpolant | None
 
 @dataclass(frozen=True, kw_only=True)
 class ODE:
-    """The probability-flow ODE ``dX = u dt``, on the model's path or converted to ``interpolant``."""
+    """The probability-flow ODE ``dX = u dt``, on the model's path or converted to ``interpolant``.
+
+    Attributes:
+        interpolant: path to run on; None is the model's own.
+        prior: what to start from; None is normal noise, ``StudentT(D)`` is that of PFGM++ models.
+    """
 
     interpolant: Path = None
+    prior: StudentT | None = None
 
     @property
     def coefficient(self) -> Diffusion:
@@ -36,7 +43,8 @@ class SDE:
 
     Attributes:
         interpolant: path to run on; None is the model's own.
-        diffusion: ``"natural"``, another name of ``process.diffusion``, a number, a function of t, or a
+        diffusion: ``"natural"`` (= ``"optimal"``), ``"zero"``, ``"constant"``, ``"sigma"``, ``"linear"``,
+            ``"t-squared"``, ``"sine"``, ``"sin-squared"``, ``"decreasing"``, a number, a function of t, or a
             coefficient such as ``Epsilon("sigma", 0.5)``.
 
     Reference:
@@ -63,6 +71,7 @@ class ContinuousProcess:
     model: Model
     interpolant: Interpolant
     diffusion: Diffusion
+    prior: StudentT | None = None
     is_converted: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +80,7 @@ class ContinuousProcess:
     @classmethod
     def of(cls, model: Model, view: ODE | SDE) -> ContinuousProcess:
         path = model.interpolant if view.interpolant is None else get_interpolant(view.interpolant)
-        return cls(model, path, view.coefficient)
+        return cls(model, path, view.coefficient, view.prior if isinstance(view, ODE) else None)
 
     @property
     def t_start(self) -> float:

@@ -23,6 +23,7 @@ SHAPES: dict[str, Shape] = {
     "linear": lambda t, path: 1.0 - t,
     "t-squared": lambda t, path: (1.0 - t) ** 2,
     "sine": lambda t, path: math.sin(math.pi * (1.0 - t) / 2),
+    "decreasing": lambda t, path: (1.0 - math.cos(math.pi * (1.0 - t))) ** 2 / 4,
     "sin-squared": lambda t, path: math.sin(math.pi * (1.0 - t)) ** 2,
 }
 """Functions of time ("t" in a name is noise time, 1 - t here, as in the literature)."""
@@ -94,8 +95,11 @@ class Epsilon:
 class Natural:
     """``g^2 = eta_sde * 2 sigma W / alpha``: at 1, the coefficient that reverses the score-free noising SDE.
 
-    It minimises the bound on the path-space error of a learned model (Ma et al. 2024, "SiT",
-    arXiv:2401.08740, section 2.4), and its exponent is the gain in half log-SNR. Infinite where alpha = 0.
+    Also the optimal one, ``"optimal"``: a network's error e in velocity is ``2 e / g^2`` in the score (g of
+    eta 1), so the drift is off by ``(1 + eta) e`` and the path-space error grows at ``(1 + eta)^2 |e|^2 /
+    (2 eta g^2)``, least at eta 1 (Ma et al. 2024, "SiT", arXiv:2401.08740, section 2.4). That is a bound; it
+    speaks neither of few steps nor of samples. Its exponent is the gain in half log-SNR; infinite where
+    alpha = 0.
     """
 
     eta_sde: float = 1.0

@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itscale.interpolants import EDM, VE, VP, Cosine, Interpolant, Linear, Table, Trigonometric
+from itscale.interpolants import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Interpolant,
+    Linear,
+    OrnsteinUhlenbeck,
+    Table,
+    Trigonometric,
+)
 
 PATHS: list[Interpolant] = [
     Linear(),
@@ -17,6 +27,7 @@ PATHS: list[Interpolant] = [
     EDM(),
     Table.linear(),
     Table.scaled_linear(),
+    OrnsteinUhlenbeck(),
     Table((0.98, 0.9, 0.55, 0.3, 0.01)),
 ]
 

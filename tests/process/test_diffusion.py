@@ -65,6 +65,7 @@ def test_natural_exponent_from_pure_noise_is_infinite():
 def test_shapes_are_functions_of_noise_time():
     values = {"constant": 1.0, "sigma": 0.75, "linear": 0.75, "t-squared": 0.75**2}
     values |= {"sine": math.sin(math.pi * 0.375), "sin-squared": 0.5, "zero": 0.0}
+    values |= {"decreasing": (1 - math.cos(math.pi * 0.75)) ** 2 / 4}
     assert values.keys() == SHAPES.keys()
     for name, value in values.items():
         assert Coefficient(name, 2.0)(0.25, Linear()) == pytest.approx(2 * value, rel=1e-14)
