@@ -12,6 +12,7 @@ from itscale.errors import ConfigError
 from itscale.grids import Grid, get_grid, validate_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.base import Given, Model
+from itscale.models.wrapper import changes_law
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
@@ -71,6 +72,11 @@ def prepare(
     for which, given in (("reward", reward), ("held_out", held_out)):
         if given is not None:
             _check_modality(model, which, as_reward(given))
+    if changes_law(model) and chosen.claim.target == "tilted":
+        raise ConfigError(
+            f"{type(chosen).__name__} weights samples for an exact target, and this model is wrapped by a "
+            "heuristic that changes its law; take it off, or use method='best-of-n'"
+        )
     if guidance != 1.0:
         model = Given(model, None, guidance)
     view = process or _default_view(chosen, solver)

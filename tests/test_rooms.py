@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "cli experiments",
         "verify runs",
         "sampling compose",
-        "preparation",
+        "preparation translation diagnostics",
         "methods",
         "engine",
         "pools guides",

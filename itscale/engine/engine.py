@@ -498,7 +498,11 @@ Callback = Callable[["Step"], None]
 
 @dataclass(frozen=True)
 class Step:
-    """What ``on_step`` sees after each move."""
+    """What ``on_step`` sees after each move.
+
+    Attributes:
+        ancestors: per particle, the slot of its ancestor in the population of the step before.
+    """
 
     level: int
     steps: int
@@ -507,3 +511,4 @@ class Step:
     ess: Float64[Tensor, " g"]
     nfe: int
     best_reward: float
+    ancestors: Int64[Tensor, "g n"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 _NAMES = {
     "BUNDLED": "itscale.models.bundled",
+    "EpsilonScaled": "itscale.models.epsilon_scaled",
     "GaussianMixture": "itscale.models.analytic",
     "Given": "itscale.models.base",
     "MeanReverting": "itscale.models.mean_reverting",
@@ -16,12 +17,23 @@ _NAMES = {
     "wrap": "itscale.models.wrapped",
 }
 
-__all__ = ["BUNDLED", "GaussianMixture", "Given", "MeanReverting", "Model", "load", "log_prob", "wrap"]
+__all__ = [
+    "BUNDLED",
+    "EpsilonScaled",
+    "GaussianMixture",
+    "Given",
+    "MeanReverting",
+    "Model",
+    "load",
+    "log_prob",
+    "wrap",
+]
 
 if TYPE_CHECKING:
     from itscale.models.analytic import GaussianMixture
     from itscale.models.base import Given, Model
     from itscale.models.bundled import BUNDLED
+    from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.likelihood import log_prob
     from itscale.models.loading import load
     from itscale.models.mean_reverting import MeanReverting

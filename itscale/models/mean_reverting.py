@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.interpolants import Interpolant
-from itscale.models.base import Given, Model
+from itscale.models.wrapper import Wrapper
 from itscale.types import State, Time
 
 
 @dataclass(frozen=True, eq=False)
-class MeanReverting:
+class MeanReverting(Wrapper):
     """A network trained on ``x_t = alpha x_1 + (1 - alpha) mean + sigma x_0``, for any solver.
 
     In the deviations ``x - mean`` of states and data this is an ordinary path with the same noise and the
@@ -32,7 +29,6 @@ class MeanReverting:
         Luo et al. (2023), arXiv:2301.11699, eq. (6). Li et al. (2025), "MRS", arXiv:2502.07856, for solvers.
     """
 
-    model: Model
     mean: Tensor
 
     def __post_init__(self) -> None:
@@ -42,29 +38,6 @@ class MeanReverting:
                 f"got shape {tuple(self.mean.shape)}"
             )
 
-    @property
-    def interpolant(self) -> Interpolant:
-        return self.model.interpolant
-
-    @property
-    def predicts(self) -> Literal["velocity", "noise", "denoised", "v"]:
-        return self.model.predicts
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.model.event_shape
-
-    @property
-    def modality(self) -> str:
-        return self.model.modality
-
-    @property
-    def rows_per_look(self) -> int:
-        return self.model.rows_per_look
-
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
-        return self.model.encode(conditions)
-
     def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
         mean = self.mean.to(x)
         raw = self.model.predict(x + mean, t, condition)
@@ -72,9 +45,6 @@ class MeanReverting:
 
     def decode(self, x: State) -> Tensor:
         return self.model.decode(x + self.mean.to(x))
-
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
-        return Given(self, condition, guidance)
 
     def to(self, device: torch.device | str) -> MeanReverting:
         return replace(self, model=self.model.to(device), mean=self.mean.to(device))

@@ -97,4 +97,6 @@ def _step(engine: Engine, p: Particles, row: dict[str, Any]) -> Step:
     best = row["reward_max"]
     ess = torch.tensor(row["ess"], dtype=torch.float64)
     best = math.nan if best is None else best
-    return Step(row["level"], engine.steps, row["t"], p, ess, row["nfe"], best)
+    # origins point into the population that moved; that one's point into the population of the step before
+    ancestors = engine.ancestors[-1].gather(1, p.origin) if engine.ancestors else p.origin
+    return Step(row["level"], engine.steps, row["t"], p, ess, row["nfe"], best, ancestors)

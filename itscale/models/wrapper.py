@@ -1,0 +1,65 @@
+"""The common part of models that change what another one predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from itscale.interpolants import Interpolant
+from itscale.models.base import Given, Model
+from itscale.types import State, Time
+
+
+@dataclass(frozen=True, eq=False)
+class Wrapper:
+    """A model that passes everything on to ``model``; a subclass changes what it has to."""
+
+    model: Model
+
+    @property
+    def interpolant(self) -> Interpolant:
+        return self.model.interpolant
+
+    @property
+    def predicts(self) -> Literal["velocity", "noise", "denoised", "v"]:
+        return self.model.predicts
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.model.event_shape
+
+    @property
+    def modality(self) -> str:
+        return self.model.modality
+
+    @property
+    def rows_per_look(self) -> int:
+        return self.model.rows_per_look
+
+    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+        return self.model.encode(conditions)
+
+    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+        return self.model.predict(x, t, condition)
+
+    def decode(self, x: State) -> Tensor:
+        return self.model.decode(x)
+
+    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+        return Given(self, condition, guidance)
+
+    def to(self, device: torch.device | str) -> Wrapper:
+        return replace(self, model=self.model.to(device))
+
+
+def changes_law(model: Any) -> bool:
+    """Whether a model, or one that it wraps, departs from its law on purpose."""
+    while model is not None:
+        if getattr(model, "changes_law", False):
+            return True
+        model = getattr(model, "model", None)
+    return False
