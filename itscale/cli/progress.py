@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.progress import BarColumn, Progress, TextColumn
 
 from itscale.cli.output import as_duration, console, note
-from itscale.runs.events import CellDone, CellRetried, Event, RunStarted, StepDone
+from itscale.runs.events import CellDone, CellRetried, CellStarted, Event, RunStarted, StepDone
 
 LINES = 10
 
@@ -36,6 +36,7 @@ class Reporter:
         self.display = display or (Bar() if sys.stderr.isatty() else Lines())
         self.started = time.perf_counter()
         self.cells, self.finished, self.found_done = 1, 0, 0
+        self.has_begun = False
         self.shares: dict[int, float] = {}  # index of a cell that is running -> how much of it is done
 
     def __enter__(self) -> Reporter:
@@ -50,6 +51,9 @@ class Reporter:
         if isinstance(event, RunStarted):
             self.cells, self.finished, self.found_done = max(event.cells, 1), event.done, event.done
             note(f"{event.folder}: {event.cells} cells, {event.done} done before")
+        elif isinstance(event, CellStarted):
+            if not self.has_begun:  # loading and starting workers says nothing about the pace of cells
+                self.started, self.has_begun = time.perf_counter(), True
         elif isinstance(event, CellDone):
             self.finished += 1
             self.shares.pop(event.index, None)

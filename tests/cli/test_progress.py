@@ -9,7 +9,7 @@ import pytest
 
 from itscale.cli import output
 from itscale.cli.progress import Bar, Lines, Reporter
-from itscale.runs.events import CellDone, CellRetried, RunStarted, StepDone
+from itscale.runs.events import CellDone, CellRetried, CellStarted, RunStarted, StepDone
 
 
 class Recorder:
@@ -50,6 +50,17 @@ def test_cells_that_run_at_once_count_together_and_a_retried_one_starts_again(ca
     listen(step(1, index=0))
     assert [share for share, _ in display.shown] == pytest.approx([0.125, 0.375, 0.275])
     assert "cell 1/4 smc is tried again: its worker process was killed" in capsys.readouterr().err
+
+
+def test_time_before_the_first_cell_is_not_extrapolated(monkeypatch):
+    display = Recorder()
+    listen = Reporter(display)
+    clock = iter([listen.started + 100, listen.started + 110])
+    monkeypatch.setattr("itscale.cli.progress.time.perf_counter", lambda: next(clock))
+    listen(RunStarted(Path("o"), cells=4, done=0))
+    listen(CellStarted(0, 4, "k", "smc", 10, 100))
+    listen(step(5))  # half a cell took 10 s: three and a half are left
+    assert display.shown[-1][1].endswith("ETA 1:10 min")
 
 
 def test_text_has_step_best_reward_ess_and_eta(monkeypatch):

@@ -15,17 +15,26 @@ from pathlib import Path
 import pytest
 
 from itscale.errors import ConfigError
+from itscale.models import GaussianMixture
 from itscale.runs import CellRetried, load_config, run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
-    "model": {"name": "gaussian-mixture", "condition": [None, None]},
+    "model": {"name": "tests.runs.test_workers:mixture", "condition": [None, None]},
     "reward": "tests.runs.test_workers:first_coordinate",
     "run": {"steps": 4, "budget": {"nfe": 16}},
     "sweep": {"method": ["unguided", "best-of-n", "smc"], "run.seed": [0, 1]},
 }
 MACHINE_FACTS = ("seconds", "threads", "peak_memory_bytes")
 PLACE = "ITSCALE_TEST_PLACE"
+
+
+def mixture():
+    """A model that tells which process loaded it."""
+    if PLACE in os.environ:
+        with (Path(os.environ[PLACE]) / "loaded").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+    return GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.5, 0.5])
 
 
 def first_coordinate(samples):
@@ -59,11 +68,14 @@ def lines(folder, name):
     return plain(json.loads(line) for line in (folder / name).read_text().splitlines())
 
 
-def test_two_workers_write_what_one_writes(tmp_path):
+def test_two_workers_write_what_one_writes_and_load_a_model_once_each(tmp_path, monkeypatch):
     one = run(CONFIG, out=tmp_path / "one", threads=1)
+    monkeypatch.setenv(PLACE, str(tmp_path))
     two = run(CONFIG, out=tmp_path / "two", workers=2, threads=1)
     assert (one.exit_code, two.exit_code, len(one.rows)) == (0, 0, 6)
     assert plain(two.rows) == plain(one.rows)
+    loaded = (tmp_path / "loaded").read_text().splitlines()
+    assert len(loaded) == len(set(loaded)) == 2  # this process had it already
     for name in ("samples.jsonl", "trace.jsonl"):
         assert lines(two.folder, name) == lines(one.folder, name)
     assert {p.name for p in two.folder.iterdir()} == {p.name for p in one.folder.iterdir()}
