@@ -9,7 +9,7 @@ from typing import Any
 
 from itscale.errors import ConfigError
 from itscale.runs import documents, statistics
-from itscale.runs.pooling import Unit, pool
+from itscale.runs.pooling import Row, Unit, pool
 from itscale.runs.sides import (
     WHOLE,
     Change,
@@ -157,7 +157,7 @@ def _observations(side: Side, varying: Sequence[str]) -> dict[Key, _Observation]
     for row, cells in pool(side.rows):
         settings = settings_of(cells[0])
         held = {path: settings.get(path) for path in varying}
-        label = ", ".join(_told(path, value) for path, value in held.items() if value is not None)
+        label = ", ".join(_told(path, value, row) for path, value in held.items() if value is not None)
         for i, unit in enumerate(row["units"]):
             values = {name: row["per_group"][name][i] for name in PAIRED}
             found[unit, documents.canonical(held)] = _Observation(label, values)
@@ -193,5 +193,8 @@ def _by_stratum(keys: Iterable[Key], left: dict[Key, _Observation]) -> dict[str,
     return found
 
 
-def _told(path: str, value: Any) -> str:
+def _told(path: str, value: Any, row: Row) -> str:
+    """A setting in a label; the method as its run calls it."""
+    if path == "method":
+        return row["method"]
     return shown(value) if path in WHOLE else f"{path.rpartition('.')[2]} {shown(value)}"
