@@ -129,6 +129,8 @@ class RBF:
         p = engine.score(engine.look(engine.start(n * self.initial)))
         found = p.reward.nan_to_num(nan=-torch.inf).reshape(p.groups, n, self.initial).argmax(-1)
         p = engine.select(p, found + self.initial * torch.arange(n))
+        chains = torch.arange(n).expand(p.groups, -1)
+        p = replace(p, origin=chains, eve=chains)  # from here on a chain is its own ancestor
         rounds = (plan.nfe - self.initial * n) // n
         limit = self._limit(engine.ledger.budget, n, engine.steps, engine.rows_per_look)
         quota = (limit - self.initial * n) // (engine.steps * n)

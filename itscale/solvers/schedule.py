@@ -34,7 +34,9 @@ class Schedule:
 
     @classmethod
     def of(cls, process: ContinuousProcess, times: Tensor) -> Schedule:
-        t = validate_grid(times).tolist()
+        if not _runs_back(times):
+            times = validate_grid(times)
+        t = times.tolist()
         path, coefficient = process.interpolant, process.diffusion
         intervals = list(itertools.pairwise(t[:-1]))  # the last interval is a jump and needs neither
         return cls(
@@ -81,3 +83,8 @@ class Schedule:
     def noise_std(self, level: int) -> float:
         """The standard deviation that the exponential solution adds."""
         return self.sigma[level + 1] * math.sqrt(-math.expm1(-2 * self.exponent[level]))
+
+
+def _runs_back(times: Tensor) -> bool:
+    """Whether times fall from data to noise, with the jump to the data that nobody makes at the end."""
+    return len(times) > 2 and float(times[-1]) == 1 and bool((times[:-1].diff() < 0).all())
