@@ -2,10 +2,10 @@
 
 import pytest
 
-from itscale.methods import SMC, NestedSMC
+from itscale.methods import METHODS, SMC, Beam, NestedSMC
 from itscale.verify import run_battery
 from itscale.verify.check import judge
-from itscale.verify.tilted import Entrant, problem, tilted_laws
+from itscale.verify.tilted import ENTRANTS, Entrant, problem, tilted_laws
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,13 @@ def test_every_check_of_the_quick_battery_passes(battery):
 
 def test_every_method_that_claims_the_tilted_law_is_judged(battery):
     judged = {c.method.split(" (")[0].split(",")[0] for c in battery}
-    assert {"importance", "smc", "nested-smc"} <= judged
+    assert {"importance", "smc", "nested-smc", "das", "cts"} <= judged
+
+
+def test_every_method_of_the_table_that_claims_the_tilted_law_is_an_entrant():
+    judged = {type(entrant.method) for entrant in ENTRANTS}
+    claiming = {kind for kind in METHODS.values() if kind().claim.target == "tilted"}
+    assert claiming | {Beam} <= judged  # a beam claims it in its unbiased form only
 
 
 def test_a_value_beyond_its_tolerance_or_missing_fails():
