@@ -36,7 +36,7 @@ FIRST_ORDER_ALLOWANCE = 0.08
 """The same for the first-order solvers: 0.06 in E[r], 0.05 in log Z."""
 SHARP = {"process": SDE(diffusion="sigma")}
 """Where the tilt is above 1, for methods that trust early values fully. Under the natural coefficient the
-first moves forget what the first weights were given for: at tilt 3 their estimates of Z have skewed tails, and
+first moves forget what the first weights were given for: at tilt 3 their estimates of Z have skewed tails and
 their standard errors say little. Methods that temper or calibrate exponents keep the default process."""
 
 DIRECTION = (1.0, 0.5)
