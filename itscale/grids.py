@@ -15,17 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.errors import ConfigError, unknown_name
-from itscale.interpolants import Interpolant, Table
+from itscale.interpolants import Interpolant, Linear, Table
 
 Times = Float64[Tensor, " times"]
-Spacing = Literal["leading", "trailing", "linspace"]
 
 
 def uniform(interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
@@ -121,22 +120,14 @@ def stretched(times: Times, terminal: float = 0.1) -> Times:
     if len(times) == 2:
         return times
     if not first < 1 - terminal < 1:
-        raise ConfigError(
-            f"a grid from t = {first:g} cannot have its last look at noise time terminal = {terminal:g}; "
-            "choose terminal between 0 and 1 - t_start"
-        )
+        raise ConfigError(f"terminal must lie between 0 and 1 - t_start = {1 - first:g}, got {terminal:g}")
     inner = first + (times[:-1] - first) * ((1 - terminal - first) / (last - first))
     inner[0] = first
     return validate_grid(torch.cat([inner, times[-1:]]))
 
 
 def spaced(
-    interpolant: Interpolant,
-    steps: int,
-    t_start: float = 0.0,
-    *,
-    spacing: Spacing = "trailing",
-    offset: int = 0,
+    interpolant: Interpolant, steps: int, t_start: float = 0.0, *, spacing: str = "trailing", offset: int = 0
 ) -> Times:
     """Whole time labels of a model trained on n of them (1000 off a table), as diffusers spaces them.
 
@@ -144,19 +135,18 @@ def spaced(
     step start later than ``t_start``. With ``t_start > 0`` the grid covers the rest in the same proportions.
 
     Reference:
-        Lin et al. (2024), "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891,
-        Table 2.
+        Lin et al. (2024), "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891.
     """
     _check(steps, t_start)
     n = len(interpolant.alphas_bar) if isinstance(interpolant, Table) else 1000
-    if spacing == "leading":
-        labels = [offset + i * (n // steps) for i in reversed(range(steps))]
-    elif spacing == "trailing":
-        labels = [round(n - i * n / steps) - 1 for i in range(steps)]
-    elif spacing == "linspace":
-        labels = [round(i * (n - 1) / max(steps - 1, 1)) for i in reversed(range(steps))]
-    else:
-        raise unknown_name("spacing", str(spacing), get_args(Spacing))
+    spacings: dict[str, Callable[[int], int]] = {
+        "leading": lambda i: offset + (steps - 1 - i) * (n // steps),
+        "trailing": lambda i: round(n - i * n / steps) - 1,
+        "linspace": lambda i: round((steps - 1 - i) * (n - 1) / max(steps - 1, 1)),
+    }
+    if spacing not in spacings:
+        raise unknown_name("spacing", str(spacing), spacings)
+    labels = [spacings[spacing](i) for i in range(steps)]
     if steps > n or labels[0] >= n or labels[-1] < 0:
         raise ConfigError(
             f"{spacing} spacing of {steps} steps needs labels {labels[-1]} to {labels[0]} and there are {n}; "
@@ -355,12 +345,11 @@ class Stretched:
 class Spaced:
     """Settings of :func:`spaced`."""
 
-    spacing: Spacing = "trailing"
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing"
     offset: int = 0
 
     def __post_init__(self) -> None:
-        if self.spacing not in get_args(Spacing):
-            raise unknown_name("spacing", str(self.spacing), get_args(Spacing))
+        spaced(Linear(), 1, spacing=self.spacing)
 
     def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
         return spaced(interpolant, steps, t_start, spacing=self.spacing, offset=self.offset)

@@ -58,7 +58,7 @@ def adams_weights(schedule: Schedule, level: int, depth: int, nodes: str) -> lis
     return weights
 
 
-def build(process: ContinuousProcess, times: Tensor, points: int, nodes: str) -> LinearUpdate:
+def adams_bashforth(process: ContinuousProcess, times: Tensor, points: int, nodes: str) -> LinearUpdate:
     """The method whose polynomial in ``nodes`` runs through ``points`` noises."""
 
     def row(schedule: Schedule, level: int, depth: int) -> Row:
@@ -107,7 +107,7 @@ class DEIS:
         return self.points - 1
 
     def build(self, process: ContinuousProcess, times: Tensor) -> LinearUpdate:
-        return build(process, times, self.points, self.nodes)
+        return adams_bashforth(process, times, self.points, self.nodes)
 
 
 @dataclass(frozen=True)
@@ -139,4 +139,4 @@ class LMS:
         return self.points - 1
 
     def build(self, process: ContinuousProcess, times: Tensor) -> LinearUpdate:
-        return build(process, times, self.points, "kappa")
+        return adams_bashforth(process, times, self.points, "kappa")

@@ -26,7 +26,7 @@ from itscale.solvers.schedule import Schedule
 Form: TypeAlias = NDArray[np.float64]
 """A linear combination: the factor on x, then the factors on the denoised samples in the order of looks."""
 
-MAX_LOOKS = 8
+_LENGTH = 8  # x and up to seven denoised samples
 
 
 class Stage(NamedTuple):
@@ -86,7 +86,7 @@ class Step:
     def noise_at(self, look: int) -> Form:
         """The noise of an earlier look."""
         t, form = self.stages[look]
-        y = np.zeros(MAX_LOOKS)
+        y = np.zeros(_LENGTH)
         y[: len(form)] = form
         return (y / float(self.path.alpha(t)) - self.denoised_at(look)) / float(self.path.kappa(t))
 
@@ -101,7 +101,7 @@ class Step:
 
 
 def _unit(index: int) -> Form:
-    form = np.zeros(MAX_LOOKS)
+    form = np.zeros(_LENGTH)
     form[index] = 1.0
     return form
 
@@ -113,7 +113,6 @@ class Tableau(NamedTuple):
     weights: tuple[float, ...]
 
 
-EULER = Tableau((), (1.0,))
 MIDPOINT = Tableau(((1 / 2,),), (0.0, 1.0))
 HEUN = Tableau(((1.0,),), (1 / 2, 1 / 2))
 HEUN_3 = Tableau(((1 / 3,), (0.0, 2 / 3)), (1 / 4, 0.0, 3 / 4))
@@ -148,7 +147,7 @@ def write(step: Step, formula: Callable[[Step], Form], from_noise: Tableau) -> t
 
 
 def _sum(factors: Sequence[float], forms: Sequence[Form]) -> Form:
-    return sum((f * form for f, form in zip(factors, forms, strict=True)), np.zeros(MAX_LOOKS))
+    return sum((f * form for f, form in zip(factors, forms, strict=True)), np.zeros(_LENGTH))
 
 
 @dataclass(frozen=True)
