@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import itscale
 from itscale import grids, models
 from itscale.process import ODE, ContinuousProcess
 from itscale.solvers import (
@@ -123,6 +124,28 @@ def test_runge_kutta_is_the_textbook_method_on_the_states(solver):
         x = x + h / 6 * (e1 + 2 * e2 + 2 * e3 + noise(x + h * e3, k + h))
     end = drive(process, solver, times, 80.0 * start(), until=6)
     torch.testing.assert_close(end, x, rtol=1e-11, atol=1e-11)
+
+
+def test_pndm_warms_up_by_runge_kutta_where_time_is_linear_in_kappa():
+    process = ContinuousProcess.of(mixture_2d("edm"), ODE())
+    times = grids.karras(process.interpolant, 7, kappa_max=20.0, kappa_min=0.1)
+    warm, runge_kutta = (drive(process, s, times, 80.0 * start(), until=3) for s in (PNDM(), RK4()))
+    torch.testing.assert_close(warm, runge_kutta, rtol=1e-11, atol=1e-11)
+    spent = itscale.sample(mixture_2d(), n=2, steps=10, solver="pndm").spent
+    assert spent.nfe == [2 * (10 + 9)]
+
+
+@pytest.mark.parametrize(
+    "solver", [DPMSolver2M(), DPMSolver3M(), UniP(3), LMS(4), DEIS(3), DEIS(3, "kappa")], ids=repr
+)
+def test_a_sample_from_infinite_kappa_has_no_part_in_a_polynomial(solver):
+    """The second step from pure noise is of first order, like the first; the third uses two points."""
+    process = ContinuousProcess.of(mixture_2d(), ODE())
+    times = grids.uniform(process.interpolant, 9, 0.0)
+    second, plain = (drive(process, s, times, start(), until=2) for s in (solver, DDIM()))
+    torch.testing.assert_close(second, plain, **EXACT)
+    third, plain = (drive(process, s, times, start(), until=3) for s in (solver, DDIM()))
+    assert (third - plain).abs().max() > 1e-3
 
 
 def test_fifth_order_mixer_without_momentum_is_adams_bashforth():
