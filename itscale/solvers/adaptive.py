@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -19,32 +20,37 @@ from itscale.solvers.dpm_solver import embedded_second_order, third_order_step
 from itscale.solvers.schedule import Schedule
 from itscale.solvers.staged_update import HEUN_3, Stage, Step, combine, write
 
+LOOKS = 2  # inside an attempt
+
 
 @dataclass(frozen=True)
 class Interval:
     """One attempt: the stages of a step, its embedded result, and the halves to fall back on."""
 
-    stages: tuple[Stage, ...]
-    embedded: Stage
-    halves: tuple[Interval, Interval] | None
+    path: Interpolant
+    t: float
+    t_next: float
+    halvings: int
 
-    @classmethod
-    def between(cls, path: Interpolant, t: float, t_next: float, halvings: int) -> Interval:
-        step = Step(path, t, t_next)
+    @cached_property
+    def results(self) -> tuple[tuple[Stage, ...], Stage]:
+        """Stages of the third-order step, the last of them its end; the end of the embedded one."""
+        step = Step(self.path, self.t, self.t_next)
         stages = write(step, third_order_step, HEUN_3)
-        embedded = step.end(embedded_second_order(step))
-        if halvings == 0:
-            return cls(stages, embedded, None)
-        # halfway in log-SNR; from pure noise halfway in 1/kappa
-        middle = 2 * step.kappa_next if math.isinf(step.kappa) else math.sqrt(step.kappa * step.kappa_next)
-        t_middle = float(path.t_of_kappa(middle))
-        first = cls.between(path, t, t_middle, halvings - 1)
-        return cls(stages, embedded, (first, cls.between(path, t_middle, t_next, halvings - 1)))
+        return stages, step.end(embedded_second_order(step))
 
-    @property
-    def most_looks(self) -> int:
-        """Looks beside the one at the start if every attempt but the smallest fails."""
-        return len(self.stages) - 1 + (sum(h.most_looks + 1 for h in self.halves) - 1 if self.halves else 0)
+    @cached_property
+    def halves(self) -> tuple[Interval, Interval]:
+        """Halves in log-SNR; from pure noise halves in 1/kappa."""
+        kappa, kappa_next = float(self.path.kappa(self.t)), float(self.path.kappa(self.t_next))
+        middle = 2 * kappa_next if math.isinf(kappa) else math.sqrt(kappa * kappa_next)
+        t, left = float(self.path.t_of_kappa(middle)), self.halvings - 1
+        return replace(self, t_next=t, halvings=left), replace(self, t=t, halvings=left)
+
+
+def most_looks(halvings: int) -> int:
+    """Looks inside a step, beside the one at its start, if every attempt but the smallest fails."""
+    return LOOKS + (2 * most_looks(halvings - 1) + 1 if halvings else 0)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class AdaptiveKernel:
         return False
 
     def extra_looks(self, level: int) -> int:
-        return self.intervals[level].most_looks if level < len(self.intervals) else 0
+        return most_looks(self.intervals[level].halvings) if level < len(self.intervals) else 0
 
     def __call__(
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
@@ -77,15 +83,15 @@ class AdaptiveKernel:
     def _cross(
         self, interval: Interval, x: Tensor, denoised: Tensor, rows: Tensor, look: Look, looks: Tensor
     ) -> Tensor:
-        *inner, end = interval.stages
+        (*inner, end), embedded = interval.results
         known = [denoised]
         for stage in inner:
             known.append(look(combine(stage.form, x, known), stage.t, rows).denoised)
         looks[rows] += len(inner)
         new = combine(end.form, x, known)
-        if interval.halves is None:
+        if not interval.halvings:
             return new
-        error = (new - combine(interval.embedded.form, x, known)) / (self.atol + self.rtol * new.abs())
+        error = (new - combine(embedded.form, x, known)) / (self.atol + self.rtol * new.abs())
         failed = (error.square().flatten(1).mean(dim=1) > 1).nonzero().flatten()
         if not len(failed):
             return new
@@ -93,7 +99,7 @@ class AdaptiveKernel:
         again = rows[failed.cpu()]
         y = self._cross(first, x[failed], denoised[failed], again, look, looks)
         looks[again] += 1
-        here = look(y, first.stages[-1].t, again).denoised
+        here = look(y, first.t_next, again).denoised
         new[failed] = self._cross(second, y, here, again, look, looks)
         return new
 
@@ -138,5 +144,5 @@ class AdaptiveDPM:
 
     def build(self, process: ContinuousProcess, times: Tensor) -> AdaptiveKernel:
         t, path = Schedule.of(process, times).t[:-1], process.interpolant
-        intervals = tuple(Interval.between(path, a, b, self.halvings) for a, b in itertools.pairwise(t))
+        intervals = tuple(Interval(path, a, b, self.halvings) for a, b in itertools.pairwise(t))
         return AdaptiveKernel(intervals, self.rtol, self.atol)

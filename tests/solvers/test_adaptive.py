@@ -64,9 +64,10 @@ def test_the_embedded_result_is_of_second_order(t_start):
         times = torch.tensor([t_start, t_start + h, 1.0], dtype=torch.float64)
         interval = AdaptiveDPM(halvings=0).build(process, times).intervals[0]
         look, known = looker(process, times), [process.evaluate(x, times[0]).denoised]
-        for stage in interval.stages[:-1]:
+        (*inner, end), embedded = interval.results
+        for stage in inner:
             known.append(look(combine(stage.form, x, known), stage.t).denoised)
-        third, second = (combine(s.form, x, known) for s in (interval.stages[-1], interval.embedded))
+        third, second = (combine(s.form, x, known) for s in (end, embedded))
         sizes.append(float((third - second).square().mean().sqrt()))
     assert 6.5 < sizes[0] / sizes[1] < 9.5
 
