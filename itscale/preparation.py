@@ -72,10 +72,10 @@ def prepare(
     for which, given in (("reward", reward), ("held_out", held_out)):
         if given is not None:
             _check_modality(model, which, as_reward(given))
-    if changes_law(model) and chosen.claim.target == "tilted":
+    if (changes_law(model) or getattr(solver, "changes_law", False)) and chosen.claim.target == "tilted":
         raise ConfigError(
-            f"{type(chosen).__name__} weights samples for an exact target, and this model is wrapped by a "
-            "heuristic that changes its law; take it off, or use method='best-of-n'"
+            f"{type(chosen).__name__} weights samples for an exact target, and a heuristic around the "
+            "model (or its solver) changes its law; take it off, or use method='best-of-n'"
         )
     if guidance != 1.0:
         model = Given(model, None, guidance)
@@ -87,6 +87,8 @@ def prepare(
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
+    if hasattr(stepper, "wrap"):
+        model = stepper.wrap(model)
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)

@@ -24,6 +24,7 @@ from itscale.solvers.pndm import PNDM
 from itscale.solvers.restart import Interval, Restart
 from itscale.solvers.restart_presets import RESTART_PRESETS, RestartPreset, restart_preset
 from itscale.solvers.runge_kutta import RK4, EDMHeun
+from itscale.solvers.time_shift import TimeShift
 from itscale.solvers.unipc import UniP, UniPC
 
 SOLVERS: dict[str, type] = {
@@ -113,6 +114,7 @@ __all__ = [
     "RestartPreset",
     "SDEHeun",
     "Solver",
+    "TimeShift",
     "UniP",
     "UniPC",
     "get_solver",
