@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "cli experiments",
         "verify runs",
         "sampling compose",
-        "preparation translation diagnostics",
+        "preparation translation diagnostics denoising_mcmc",
         "methods",
         "engine",
         "pools guides",
