@@ -65,9 +65,14 @@ class Kernel(Protocol):
         takes_levels: ``level`` may be a (rows,) tensor; otherwise rows are split by level.
     """
 
-    gaussian: bool
-    history: int
-    takes_levels: bool
+    @property
+    def gaussian(self) -> bool: ...
+
+    @property
+    def history(self) -> int: ...
+
+    @property
+    def takes_levels(self) -> bool: ...
 
     def __call__(
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None

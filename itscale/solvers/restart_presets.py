@@ -8,7 +8,6 @@ from typing import Any
 from itscale.errors import unknown_name
 from itscale.interpolants import EDM, Interpolant
 from itscale.process import ODE
-from itscale.solvers.base import Solver
 from itscale.solvers.ddim import DDIM
 from itscale.solvers.heun import Heun
 from itscale.solvers.restart import Interval, Restart
@@ -44,7 +43,7 @@ class RestartPreset:
         }
 
 
-def _of(*levels: tuple[int, int, float, float], scale: float = 1.0, main: Solver | None = None) -> Restart:
+def _of(*levels: tuple[int, int, float, float], scale: float = 1.0, main: Any = None) -> Restart:
     """Levels as published: (points, repeats, kappa_min, kappa_max)."""
     intervals = [Interval(points=n, repeats=k, kappa_min=a, kappa_max=b) for n, k, a, b in levels]
     return Restart(tuple(intervals), main=main or Heun(), inner=Heun(), noise_scale=scale, overlapping=True)
