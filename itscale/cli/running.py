@@ -24,7 +24,7 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Settings laid over it, e.g. run.steps=50.", show_default=False
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of the run.  [default: outputs/NAME-TIME-HASH]")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="outputs/NAME-TIME-HASH")]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip the cells that are done in the folder.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings, origins and costs, and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]

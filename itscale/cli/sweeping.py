@@ -27,10 +27,10 @@ SweepOverrides = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Processes that compute.  [default: one per GPU, or per core without one]"),
+    typer.Option(help="Processes that compute.", show_default="one per GPU, or per core without one"),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Torch threads of each.  [default: cores divided by workers]")
+    int | None, typer.Option(help="Torch threads of each.", show_default="cores divided by workers")
 ]
 Status = Annotated[bool, typer.Option("--status", help="Say how far the sweep is, from its files, and stop.")]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from itscale.runs.comparison import Board, Entry, Series, finite, paired
 from itscale.runs.pooling import Unit
@@ -70,6 +71,25 @@ def curves(board: Board) -> Curves:
         points = tuple(_point(entry, rival, units) for entry in series.entries)
         found.append(Curve(series, rival, points))
     return Curves(tuple(found), len(units) if units else None)
+
+
+def plain_curves(drawn: Curves) -> list[dict[str, Any]]:
+    """Return one mapping per point, for other programs: means and gains are ``{mean, low, high, groups}``."""
+    return [
+        {
+            "series": curve.series.name,
+            "nfe": point.nfe,
+            "seconds": point.seconds,
+            **{name: asdict(value) for name, value in point.values.items()},
+            "rival": curve.rival.name if curve.rival and any(point.gains.values()) else None,
+            **{
+                f"{name}_gain": asdict(gain.difference) if gain else None
+                for name, gain in point.gains.items()
+            },
+        }
+        for curve in drawn.curves
+        for point in curve.points
+    ]
 
 
 def _point(entry: Entry, rival: Series | None, units: Sequence[Unit] | None) -> Point:

@@ -13,18 +13,18 @@ from itscale.errors import ConfigError, missing_extra
 from itscale.runs import documents, plots, plots_particles
 from itscale.runs.comparison import Board, Entry, Series, board
 from itscale.runs.config import load_config
-from itscale.runs.curves import Curve, Curves, Point, curves
+from itscale.runs.curves import Curve, Curves, Point, curves, plain_curves
 from itscale.runs.findings import findings, unfinished
 from itscale.runs.gallery import Gallery, draw_gallery, gallery, scatter
 from itscale.runs.recipes import RECIPES
 from itscale.runs.record import RunRecord, load_runs
-from itscale.runs.records import write_text
+from itscale.runs.records import write_json, write_text
 from itscale.runs.statistics import Comparison
 from itscale.runs.table import interval_text, number, signed
 
 
 def report(folders: str | Path | Sequence[str | Path]) -> Path:
-    """Write ``report.html``, and ``grid``, ``scaling``, ``scaling-seconds`` as PNG, into the (first) folder.
+    """Write ``report.html``, its pictures as PNG and its curves as JSON into the (first) folder.
 
     Args:
         folders: one run's folder or several, which are compared; they may be unfinished.
@@ -58,6 +58,7 @@ def report(folders: str | Path | Sequence[str | Path]) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(_page(records, shown, lines, pictures))
+    write_json(folder / "curves.json", plain_curves(lines))
     path = folder / "report.html"
     write_text(path, page)
     return path

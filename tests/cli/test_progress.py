@@ -47,8 +47,9 @@ def test_cells_that_run_at_once_count_together_and_a_retried_one_starts_again(ca
     listen(step(5))
     listen(step(10, index=1))
     listen(CellRetried(0, 4, "k", "smc", "its worker process was killed by SIGKILL"))
+    listen(CellDone(1, 4, "k", "smc", {}, None, 1.0))
     listen(step(1, index=0))
-    assert [share for share, _ in display.shown] == pytest.approx([0.125, 0.375, 0.275])
+    assert [share for share, _ in display.shown] == pytest.approx([0.125, 0.375, 0.25, 0.275])
     assert "cell 1/4 smc is tried again: its worker process was killed" in capsys.readouterr().err
 
 

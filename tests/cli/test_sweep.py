@@ -112,3 +112,9 @@ def test_folder_of_a_sweep_is_resumed_by_its_name(itscale_command, folder):
     assert again.code == 0, again.stderr
     assert again.json["rows"] == first.json["rows"]
     assert "6 done before" in again.stderr
+
+
+def test_help_names_the_defaults(itscale_command):
+    text = " ".join(itscale_command("sweep", "--help").stdout.replace("│", " ").split())
+    for default in ("one per GPU, or per core without one", "cores divided by workers", "outputs/NAME-TIME"):
+        assert default in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -93,6 +94,12 @@ def test_unfinished_sweep_is_drawn_over_the_units_that_every_point_has(folder, t
     assert "Unfinished: 11 of 12 cells" in page
     assert "the 4 units" in page
     assert (folder / "scaling-seconds.png").exists()
+    told = json.loads((folder / "curves.json").read_text())
+    point = drawn.curves[1].points[1]
+    found = next(t for t in told if (t["series"], t["nfe"]) == (drawn.curves[1].series.name, point.nfe))
+    assert found["reward"] == pytest.approx(vars(point.values["reward"]))
+    assert found["rival"] == "best-of-n"
+    assert found["reward_gain"]["groups"] >= 4
 
 
 def test_every_point_has_its_first_seed_before_any_has_its_second():
