@@ -54,6 +54,10 @@ def fatal(samples):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fatal_too(samples):
+    fatal(samples)
+
+
 def slow(samples):
     time.sleep(0.03)
     return samples[:, 0]
@@ -96,11 +100,11 @@ def test_cell_whose_worker_dies_is_tried_again_and_leaves_no_trace_of_the_first_
 
 
 def test_cell_whose_workers_die_twice_is_recorded_and_the_others_go_on(tmp_path):
-    rewards = [f"tests.runs.test_workers:{name}" for name in ("fatal", "first_coordinate")]
+    rewards = [f"tests.runs.test_workers:{name}" for name in ("fatal", "fatal_too", "first_coordinate")]
     config = {**CONFIG, "method": "smc", "sweep": {"reward": rewards}}
     done = run(config, out=tmp_path / "a", workers=2, threads=1)
     assert done.exit_code == 3
-    assert len(done.rows) == len(done.failed) == 1
+    assert (len(done.rows), len(done.failed)) == (1, 2)  # both workers died, and new ones went on
     assert "SIGKILL" in done.failed[0]["error"]
 
 
