@@ -37,7 +37,7 @@ class Digit:
     def __post_init__(self) -> None:
         _check("digit", self.label)
 
-    def __call__(self, images: Float[Tensor, "m c 28 28"], conditions: Any = None) -> Float[Tensor, " m"]:
+    def __call__(self, images: Float[Tensor, "m c h w"], conditions: Any = None) -> Float[Tensor, " m"]:
         return _log_probability("digit", "digit-steer", images, self.label, conditions)
 
 
@@ -57,7 +57,7 @@ class DigitJudge:
     def __post_init__(self) -> None:
         _check("digit-judge", self.label)
 
-    def __call__(self, images: Float[Tensor, "m c 28 28"], conditions: Any = None) -> Float[Tensor, " m"]:
+    def __call__(self, images: Float[Tensor, "m c h w"], conditions: Any = None) -> Float[Tensor, " m"]:
         return _log_probability("digit-judge", "digit-judge", images, self.label, conditions)
 
 

@@ -1,5 +1,14 @@
-"""One thread per test process: small tensors gain nothing from two, and busy cores make them slow."""
+"""One thread per test process: small tensors gain nothing from two threads, and busy cores make them slow.
+
+``ITSCALE_TEST_SHAPES=1`` checks the shapes of every call as well; runs of tiny tensors take twice as long.
+"""
+
+import os
 
 import torch
 
+from tests import shapes
+
+if os.environ.get("ITSCALE_TEST_SHAPES"):
+    shapes.install()
 torch.set_num_threads(1)

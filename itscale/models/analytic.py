@@ -17,7 +17,7 @@ from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant, get_interpolant
 from itscale.interpolants.base import as_time
 from itscale.models.base import Given
-from itscale.types import PerRow, State, Time
+from itscale.types import State, Time
 
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 
@@ -127,7 +127,7 @@ class GaussianMixture:
         """``E[x_1 | x_t = x]``."""
         return self._marginal(x, t).data
 
-    def denoised_jacobian(self, x: State, t: Time | float) -> Float[Tensor, "rows d d"]:
+    def denoised_jacobian(self, x: State, t: Time | float) -> Float[Tensor, "*rows d d"]:
         """Derivative of :meth:`denoised`, ``alpha / sigma^2 Cov[x_1 | x_t = x]`` where ``sigma > 0``."""
         at = self._marginal(x, t)
         share_change = at.pull - _mix(at.share, at.pull)[..., None, :]  # grad log share
@@ -137,12 +137,12 @@ class GaussianMixture:
 
     def posterior(
         self, x: State, t: Time | float
-    ) -> tuple[Float[Tensor, "rows k"], Float[Tensor, "rows k d"], Float64[Tensor, "*rows k"]]:
+    ) -> tuple[Float[Tensor, "*rows k"], Float[Tensor, "*rows k d"], Float64[Tensor, "*rows k"]]:
         """The law of ``x_1`` given ``x_t = x``: log-weights, means and variances of a mixture."""
         at = self._marginal(x, t)
         return torch.log_softmax(at.log_joint, -1), at.centres, at.squares * at.sigma**2 / at.variance
 
-    def log_prob(self, x: State, t: Time | float | None = None) -> PerRow:
+    def log_prob(self, x: State, t: Time | float | None = None) -> Float[Tensor, "*rows"]:
         """Log-density of the data, or of the marginal at time ``t``.
 
         Only on a path that ends with noise (VE) do the data and the marginal at t = 1 differ.
@@ -198,7 +198,7 @@ class GaussianMixture:
         """``E[a.x]`` over the data."""
         return float(self._vector(a) @ self.mean())
 
-    def mode_of(self, x: State) -> Int64[Tensor, " rows"]:
+    def mode_of(self, x: State) -> Int64[Tensor, "*rows"]:
         """The component most likely to have made each data point."""
         return self._marginal(x, None).log_joint.argmax(-1)
 

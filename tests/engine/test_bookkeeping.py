@@ -104,6 +104,7 @@ def labelled(groups: int = 2, n: int = 5) -> Particles:
         for i, f in enumerate(fields(p))
         if isinstance(getattr(p, f.name), torch.Tensor) and getattr(p, f.name).shape == (groups, n)
     }
+    values["valid"] = slot % 3 == 0
     return replace(p, **values, carry={"one": slot + 0.5, "deep": slot[..., None] + torch.arange(3)})
 
 
