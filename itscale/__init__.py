@@ -40,7 +40,7 @@ _NAMES = {
     "Epsilon": "itscale.process",
 }
 
-__all__ = sorted([*_MODULES, *_NAMES, "__version__"])
+__all__ = sorted([*_MODULES, *_NAMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from itscale import (

@@ -144,8 +144,8 @@ class Ledger:
         self.started = time.perf_counter() - saved["seconds"]
 
     def spent(self) -> Spent:
-        counts: dict[str, Any] = {k: v.tolist() for k, v in self.per_group.items()}
-        return Spent(**counts, **self.per_run, seconds=self.seconds, peak_memory_bytes=peak_memory_bytes())
+        counts: dict[str, Any] = {**{k: v.tolist() for k, v in self.per_group.items()}, **self.per_run}
+        return Spent(**counts, seconds=self.seconds, peak_memory_bytes=peak_memory_bytes())
 
 
 def peak_memory_bytes() -> int:

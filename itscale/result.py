@@ -43,7 +43,8 @@ class Estimate(NamedTuple):
         return f"{self.value:.4g} ± {self.standard_error:.2g}"
 
 
-class Best(NamedTuple):
+@dataclass(frozen=True)
+class Best:
     """The best samples of each group, best first."""
 
     samples: Tensor
@@ -62,7 +63,8 @@ class Result:
         held_out: (g, n) or None: a reward that steered nothing.
         log_weights: (g, n), unnormalised; zeros for a search or for unguided samples.
         log_evidence: (g,), log of the estimated normalising constant; NaN where the method has none.
-        ess: (levels, g), effective sample size after each move.
+        ess: (moments, g), effective sample size at the start and after each move; a run that time cut short
+            has fewer moments than ``times``.
         ancestors: (T + 1, g, n) or None where the number of particles changed: see ``lineage``.
         times: (T + 1,), the grid.
         tilt: the exponent on the reward.
@@ -81,7 +83,7 @@ class Result:
     held_out: Float64[Tensor, "g n"] | None
     log_weights: Float64[Tensor, "g n"]
     log_evidence: Float64[Tensor, " g"]
-    ess: Float64[Tensor, "levels g"]
+    ess: Float64[Tensor, "moments g"]
     ancestors: Int64[Tensor, "moves g n"] | None
     times: Float64[Tensor, " levels"]
     tilt: float

@@ -21,10 +21,13 @@ class BestOfN:
 
     particles: int | None = None
     needs: ClassVar[Needs] = Needs()
-    claim: ClassVar[Claim] = Claim(None)
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(None)
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         return independent.plan_trajectories(self.particles, 16, cost, budget, scored=True)

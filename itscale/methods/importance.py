@@ -22,10 +22,13 @@ class ImportanceSampling:
 
     particles: int | None = None
     needs: ClassVar[Needs] = Needs()
-    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim("tilted", "unbiased")
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         return independent.plan_trajectories(self.particles, 16, cost, budget, scored=True)

@@ -32,7 +32,6 @@ class SMC:
     score_every: int = 1
     score_window: tuple[int, int] | None = None
     needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
 
     def __post_init__(self) -> None:
         self._nested()
@@ -46,6 +45,10 @@ class SMC:
             score_every=self.score_every,
             score_window=self.score_window,
         )
+
+    @property
+    def claim(self) -> Claim:
+        return self._nested().claim
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         return self._nested().plan(cost, budget)

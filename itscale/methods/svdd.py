@@ -36,7 +36,6 @@ class SVDD:
     score_every: int = 1
     score_window: tuple[int, int] | None = None
     needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim(None)
 
     def __post_init__(self) -> None:
         self._nested()
@@ -50,6 +49,10 @@ class SVDD:
             score_window=self.score_window,
             correct=False,
         )
+
+    @property
+    def claim(self) -> Claim:
+        return self._nested().claim
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         return self._nested().plan(cost, budget)

@@ -20,10 +20,13 @@ class Unguided:
 
     particles: int | None = None
     needs: ClassVar[Needs] = Needs(reward=False)
-    claim: ClassVar[Claim] = Claim("base")
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim("base")
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         # Scores are optional here, so they are planned for only where they are limited.

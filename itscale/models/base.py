@@ -152,7 +152,7 @@ class Given:
         if condition is None or self.guidance == 1:
             return self.model.predict(x, t, condition)
         nothing = self._encoded(None, rows, x.device)
-        if self.guidance == 0:
+        if nothing is None or self.guidance == 0:
             return self.model.predict(x, t, nothing)
         both = torch.cat([nothing, condition.to(nothing)])
         raw = self.model.predict(torch.cat([x, x]), t if t.ndim == 0 else torch.cat([t, t]), both)

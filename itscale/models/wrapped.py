@@ -72,8 +72,9 @@ class Wrapped:
         inputs = [x.to(dtype), t.to(x.device, time_dtype).expand(len(x))]
         if self.conditional:
             if condition is None:
-                condition = self.encode([None])
-                condition = condition.expand(len(x), *condition.shape[1:])
+                nothing = self.encode([None])
+                assert nothing is not None, "a conditional model encodes None, or refuses it"
+                condition = nothing.expand(len(x), *nothing.shape[1:])
             condition = condition.to(x.device)
             inputs.append(condition.to(dtype) if condition.is_floating_point() else condition)
         raw = self.module(*inputs)

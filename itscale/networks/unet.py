@@ -25,8 +25,7 @@ class ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding, 2 * channels)
         self.norm_out = nn.GroupNorm(8, channels)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        _silence(self.conv_out)
 
     def forward(
         self, x: Float[Tensor, "rows c h w"], embedding: Float[Tensor, "rows d"]
@@ -46,8 +45,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _silence(self.out)
 
     def forward(self, x: Float[Tensor, "rows c h w"]) -> Float[Tensor, "rows c h w"]:
         rows, c, h, w = x.shape
@@ -71,6 +69,8 @@ class DigitUNet(nn.Module):
     CLASSES = 10
     NO_CLASS = 10
 
+    frequencies: Tensor
+
     def __init__(self, wide: int = 40, deep: int = 128, deep_blocks: int = 2, embedding: int = 128):
         super().__init__()
         self.register_buffer(
@@ -92,8 +92,7 @@ class DigitUNet(nn.Module):
         self.leave = ResidualBlock(wide, embedding)
         self.norm = nn.GroupNorm(8, wide)
         self.head = nn.Conv2d(wide, 4, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        _silence(self.head)
 
     def forward(
         self, x: Float[Tensor, "rows 1 28 28"], t: Time, label: Int[Tensor, " rows"]
@@ -114,6 +113,12 @@ class DigitUNet(nn.Module):
     def _waves(self, t: Tensor) -> Tensor:
         phase = t.reshape(-1, 1) * self.frequencies
         return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+
+def _silence(layer: nn.Conv2d) -> None:
+    """Let a layer start by adding nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ SHAPES: dict[str, Shape] = {
 """Functions of time ("t" in a name is noise time, 1 - t here, as in the literature)."""
 
 
+@runtime_checkable
 class Diffusion(Protocol):
     """A diffusion coefficient g(t) >= 0 of ``dX = (u + g^2/2 score) dt + g dW``."""
 
@@ -122,14 +123,12 @@ class Natural:
 
 def get_diffusion(value: str | float | Callable[[float], float] | Diffusion) -> Diffusion:
     """Turn a name, a constant, a function of time, or a coefficient into a coefficient."""
-    if isinstance(value, Coefficient | Epsilon | Natural):
+    if isinstance(value, Diffusion):
         return value
     if isinstance(value, str):
         return Natural() if value in ("natural", "optimal") else Coefficient(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Coefficient("constant", float(value))
-    if hasattr(value, "exponent"):
-        return value  # type: ignore[return-value]
     if callable(value):
         return Coefficient(value)
     raise ConfigError(

@@ -19,7 +19,7 @@ from itscale.rewards.table import BUILT_IN, BuiltIn  # noqa: E402 # pyright: ign
 
 _CLASSES = {entry.target.partition(":")[2]: entry.target for entry in BUILT_IN.values()}
 
-__all__ = ["BUILT_IN", "BuiltIn", *_CLASSES]
+__all__ = ["BUILT_IN", "BuiltIn", *_CLASSES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -142,8 +142,10 @@ class Cell:
     def check(self) -> Cell:
         """Make everything once, so that a mistake shows before anything runs."""
         check_keys(self.values, SECTIONS, "")
-        self.model, self.method, self.process, self.solver, self.pool, self.run  # noqa: B018
-        self.groups, self.conditions, self.reward(), self.reward("held_out")
+        for part in ("model", "method", "process", "solver", "pool", "run", "groups", "conditions"):
+            getattr(self, part)
+        self.reward("reward")
+        self.reward("held_out")
         if self.method.needs.reward and self.values.get("reward") is None:
             raise ConfigError(f"method {self.label!r} needs a reward; add one, or use method: unguided")
         return self

@@ -14,8 +14,9 @@ from itscale.runs.curves import Curves
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
     "axes.spines.top": False,

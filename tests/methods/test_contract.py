@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from itscale.methods import METHODS, ImportanceSampling
+from itscale.methods import METHODS, SMC, ImportanceSampling, NestedSMC
+from itscale.methods.base import Claim
+from itscale.particles import get_scheme
 from tests.contracts.methods import (
     CHECKS,
     CYCLES,
@@ -54,6 +56,13 @@ def test_saved_results_come_back_bit_for_bit(method, tmp_path):
 @pytest.mark.parametrize("method", METHOD_CASES, ids=label)
 def test_interrupted_runs_go_on_to_the_same_bits(method, tmp_path):
     check_resumes_to_the_same_bits(method, tmp_path)
+
+
+@pytest.mark.parametrize("method", [SMC, NestedSMC])
+def test_biased_resampling_takes_the_claim_away(method):
+    scheme = replace(get_scheme("systematic"), name="top", biased=True)
+    assert str(method().claim) == "p(x) exp(tilt r(x))"
+    assert method(scheme=scheme).claim == Claim(None)
 
 
 def test_every_method_of_the_table_is_in_the_battery():
