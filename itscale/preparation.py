@@ -87,8 +87,8 @@ def prepare(
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
-    if hasattr(stepper, "wrap"):
-        model = stepper.wrap(model)
+    if (wrap := getattr(stepper, "wrap", None)) is not None:  # a solver that changes what the model is asked
+        model = wrap(model)
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)

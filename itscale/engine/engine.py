@@ -335,7 +335,7 @@ class Engine:
             )
             return joined.gather(1, shape)
 
-        merged = {
+        merged: dict[str, Any] = {
             name: together([f[name] for f in fields]) for name in fields[0] if name not in ("carry", "origin")
         }
         merged["origin"] = together([p.origin for p in populations])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -103,8 +103,7 @@ class Guide(Protocol):
         wants_context: whether ``view.context`` must be there.
     """
 
-    @property
-    def wants_context(self) -> bool: ...
+    wants_context: ClassVar[bool]
 
     def __call__(self, view: View) -> State:
         """Return what is added to the standard normal noise, shaped like the states."""

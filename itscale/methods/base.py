@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -90,7 +90,8 @@ class State:
 class Method(Protocol):
     """A particle method. State goes in and comes out; nothing is kept on the method."""
 
-    needs: ClassVar[Needs]
+    @property
+    def needs(self) -> Needs: ...
 
     @property
     def claim(self) -> Claim: ...
@@ -101,7 +102,9 @@ class Method(Protocol):
 
     def init(self, engine: Engine, plan: Plan) -> State: ...
 
-    def step(self, engine: Engine, state: State) -> State: ...
+    def step(self, engine: Engine, state: Any) -> State:
+        """Go on from a state that ``init`` or ``step`` returned."""
+        ...
 
 
 def plan_particles(

@@ -33,8 +33,15 @@ class CoDe:
     children: int = 4
     block: int = 5
     selection: Literal["soft", "argmax"] = "argmax"
-    needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim(None)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(None)
+
     has_lineage: ClassVar[bool] = False  # the number of branches differs from level to level
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from itscale.budget import Budget
 from itscale.engine import Engine
@@ -21,7 +20,10 @@ class ImportanceSampling:
     """
 
     particles: int | None = None
-    needs: ClassVar[Needs] = Needs()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)

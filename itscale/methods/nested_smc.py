@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from itscale.budget import Budget
 from itscale.engine import Engine
@@ -56,7 +56,10 @@ class NestedSMC:
     score_window: tuple[int, int] | None = None
     selection: Literal["soft", "argmax"] = "soft"
     correct: bool = True
-    needs: ClassVar[Needs] = Needs(noise=True)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True)
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)

@@ -106,8 +106,13 @@ class Profile:
             correlation = (*correlation[:-1], 1.0)
         spread = moved(self.spread)
         assert spread is not None
-        fields = {**asdict(self), "times": tuple(times.tolist()), "spread": spread}
-        return Profile(**{**fields, "slope": moved(self.slope), "correlation": correlation})
+        return replace(
+            self,
+            times=tuple(times.tolist()),
+            spread=spread,
+            slope=moved(self.slope),
+            correlation=correlation,
+        )
 
     def exponents(self) -> tuple[float, ...]:
         """Half the slope and half a ramp: the slope alone is too sure in the tilted region, the ramp too shy.
@@ -152,7 +157,8 @@ class Profile:
             ConfigError: if there is no such file, or it holds no profile.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            fields: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+            return cls(**{**fields, **lists})
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"profile {str(path)!r} cannot be read: {error}") from error

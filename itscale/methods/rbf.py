@@ -74,8 +74,15 @@ class RBF:
     min_draws: int = 1
     draws: int = 4
     spend: Literal["all", "published"] = "all"
-    needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim(None)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(None)
+
     has_lineage: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

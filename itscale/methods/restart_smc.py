@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -53,8 +53,14 @@ class RestartSMC:
     inner: str | Solver = "2m-sde"
     ess_threshold: float = 0.5
     scheme: str = "systematic"
-    needs: ClassVar[Needs] = Needs(noise=True)
-    claim: ClassVar[Claim] = Claim("tilted", "unbiased")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim("tilted", "unbiased")
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)

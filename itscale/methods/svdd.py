@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from itscale.budget import Budget
-from itscale.engine import Engine
-from itscale.methods.base import Claim, Cost, Needs, Plan, State
 from itscale.methods.nested_smc import NestedSMC
+from itscale.methods.preset import Preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class SVDD:
+class SVDD(Preset):
     """N independent chains; at each step M children are scored and one survives, without weights.
 
     Cost: N (1 + M (T - 1)) NFE and as many reward calls. It is a search: finite M pulls towards the base
@@ -35,12 +33,8 @@ class SVDD:
     selection: Literal["soft", "argmax"] = "soft"
     score_every: int = 1
     score_window: tuple[int, int] | None = None
-    needs: ClassVar[Needs] = Needs(noise=True)
 
-    def __post_init__(self) -> None:
-        self._nested()
-
-    def _nested(self) -> NestedSMC:
+    def core(self) -> NestedSMC:
         return NestedSMC(
             particles=self.particles,
             children=self.children,
@@ -49,16 +43,3 @@ class SVDD:
             score_window=self.score_window,
             correct=False,
         )
-
-    @property
-    def claim(self) -> Claim:
-        return self._nested().claim
-
-    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        return self._nested().plan(cost, budget)
-
-    def init(self, engine: Engine, plan: Plan) -> State:
-        return self._nested().init(engine, plan)
-
-    def step(self, engine: Engine, state: State) -> State:
-        return self._nested().step(engine, state)

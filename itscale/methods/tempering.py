@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -172,14 +173,14 @@ TEMPERING: dict[str, type] = {
 }
 
 
-def get_tempering(value: str | Exponents | Adaptive) -> Exponents | Adaptive:
+def get_tempering(value: str | Sequence[float] | Exponents | Adaptive) -> Exponents | Adaptive:
     """Return tempering by name or pass one through."""
     if isinstance(value, str):
         if value not in TEMPERING:
             raise unknown_name("tempering", value, TEMPERING)
         return TEMPERING[value]()
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence):
         return Listed(tuple(value))
-    if not callable(value) and not isinstance(value, Adaptive):
-        raise ConfigError(f"tempering must be a name or exponents such as Ramp(), got {value!r}")
-    return value
+    if isinstance(value, Adaptive) or callable(value):
+        return value
+    raise ConfigError(f"tempering must be a name or exponents such as Ramp(), got {value!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from itscale.budget import Budget
 from itscale.engine import Engine
@@ -19,7 +18,10 @@ class Unguided:
     """
 
     particles: int | None = None
-    needs: ClassVar[Needs] = Needs(reward=False)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reward=False)
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)

@@ -135,7 +135,9 @@ def sample(
             sample, model, reward=scorer, steps=steps, guidance=guidance, seed=seed ^ PILOT_SEED, pool=pool
         )
         prelude = _prelude(draw, setup, tilt, scorer, group_ids.tolist(), conditions)
-    chosen = setup.method if prelude["profile"] is None else replace(setup.method, profile=prelude["profile"])
+    chosen: Any = setup.method
+    if prelude["profile"] is not None:
+        chosen = replace(chosen, profile=prelude["profile"])
     noise = Noise(seed)
     factory = functools.partial(
         Worker,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,8 +56,14 @@ class Recorder:
 
     particles: int | None = 16
     scored: bool = True
-    needs: ClassVar[Needs] = Needs(noise=True, reward=False)
-    claim: ClassVar[Claim] = Claim("base")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(noise=True, reward=False)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim("base")
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         def cost_of(n: int) -> Plan:

@@ -94,8 +94,8 @@ class Cycle:
         x = torch.mul(x, self.keeps).add_(first, alpha=self.spread)
         memory: tuple[Tensor, ...] = ()
 
-        def inside(y: Tensor, where: int | float) -> Evaluation:
-            return look(y, where if isinstance(where, float) else self.times[where])
+        def inside(y: Tensor, where: int | float, rows: Tensor | None = None, /) -> Evaluation:
+            return look(y, where if isinstance(where, float) else self.times[where], rows)
 
         for step in range(len(self.times) - 1):
             at = inside(x, step)

@@ -46,7 +46,8 @@ class RestartPreset:
 def _of(*levels: tuple[int, int, float, float], scale: float = 1.0, main: Any = None) -> Restart:
     """Levels as published: (points, repeats, kappa_min, kappa_max)."""
     intervals = [Interval(points=n, repeats=k, kappa_min=a, kappa_max=b) for n, k, a, b in levels]
-    return Restart(tuple(intervals), main=main or Heun(), inner=Heun(), noise_scale=scale, overlapping=True)
+    heun: Any = Heun()
+    return Restart(tuple(intervals), main=main or heun, inner=heun, noise_scale=scale, overlapping=True)
 
 
 _IMAGENET: dict[int, tuple[int, tuple[tuple[int, int, float, float], ...]]] = {
