@@ -298,6 +298,8 @@ def check_levels_per_row(solver: Solver) -> None:
         # the factors are the same float64 numbers; sums are associated differently
         torch.testing.assert_close(together.x[rows], alone.x, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(together.mean[rows], alone.mean, rtol=1e-12, atol=1e-12)
+        for every, some in zip(together.memory or (), alone.memory or (), strict=True):
+            torch.testing.assert_close(every[rows], some, rtol=1e-12, atol=1e-12)
 
 
 def check_history_is_bounded(solver: Solver) -> None:
