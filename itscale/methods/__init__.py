@@ -18,6 +18,7 @@ from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
 from itscale.methods.twisted import TwistedSMC
 from itscale.methods.unguided import Unguided
+from itscale.methods.zero_order import ZeroOrderSearch
 
 METHODS: dict[str, type] = {
     "unguided": Unguided,
@@ -34,6 +35,7 @@ METHODS: dict[str, type] = {
     "beam": Beam,
     "rbf": RBF,
     "particle-gibbs": ParticleGibbs,
+    "zero-order": ZeroOrderSearch,
     "restart-smc": RestartSMC,
 }
 
@@ -74,5 +76,6 @@ __all__ = [
     "State",
     "TwistedSMC",
     "Unguided",
+    "ZeroOrderSearch",
     "get_method",
 ]

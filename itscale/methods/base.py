@@ -115,6 +115,7 @@ def plan_particles(
     rows_per_look: int,
     minimum: int = 1,
     shrink: str = "steps",
+    unit: str = "particles",
 ) -> Plan:
     """Find the number of particles: the one asked for, the most the budget allows, or the default.
 
@@ -124,7 +125,7 @@ def plan_particles(
         BudgetError: if the budget does not pay for ``wanted``, or for ``minimum``.
     """
     if wanted is not None and wanted < minimum:
-        raise ConfigError(f"particles must be at least {minimum}, got {wanted}")
+        raise ConfigError(f"{unit} must be at least {minimum}, got {wanted}")
 
     def over(n: int) -> str | None:
         plan = cost_of(n)
@@ -136,12 +137,12 @@ def plan_particles(
         for what, amount in spends.items():
             limit = getattr(budget, what, None) if budget else None
             if limit is not None and amount > limit:
-                return f"{n} particles need {what} = {amount} and budget.{what} is {limit}"
+                return f"{n} {unit} need {what} = {amount} and budget.{what} is {limit}"
         return None
 
     if wanted is not None:
         if problem := over(wanted):
-            raise BudgetError(f"{problem}: lower particles or {shrink}, or raise the budget")
+            raise BudgetError(f"{problem}: lower {unit} or {shrink}, or raise the budget")
         return cost_of(wanted)
     if problem := over(minimum):
         raise BudgetError(f"the budget is too small: at least {problem}; lower {shrink}, or raise the budget")

@@ -29,6 +29,7 @@ from itscale.methods import (
     RestartSMC,
     TwistedSMC,
     Unguided,
+    ZeroOrderSearch,
 )
 from itscale.result import Result
 from itscale.solvers import Interval, Restart, Solver
@@ -67,6 +68,8 @@ METHOD_CASES: list[Any] = [
     RBF(particles=2, initial=3, threshold="parent", min_draws=2, draws=6, spend="published"),
     ParticleGibbs(particles=8),
     ParticleGibbs(particles=4, sweeps=6, burn_in=3, scheme="multinomial", ancestor_sampling=True),
+    ZeroOrderSearch(particles=4, rounds=3),
+    ZeroOrderSearch(particles=3, neighbours=2, cosine=0.0),
     RestartSMC(particles=32, rule="weight", intervals=CYCLES, inner="ddim"),
     RestartSMC(particles=32, rule="metropolis", intervals=CYCLES, inner="sde-heun"),
 ]
@@ -83,6 +86,8 @@ def reward(vectors):
 
 def solver_of(method: Any) -> str:
     """Metropolis cycles keep the exact law, so they need a solver whose own law is close to it."""
+    if isinstance(method, ZeroOrderSearch):
+        return "ddim"
     return "sde-heun" if getattr(method, "rule", None) == "metropolis" else "ancestral"
 
 
@@ -103,7 +108,7 @@ def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
         tilt=TILT,
         groups=groups,
         seed=21,
-        process=itscale.SDE(),
+        process=itscale.ODE() if isinstance(method, ZeroOrderSearch) else itscale.SDE(),
         solver=solver_of(method),
         **settings,
     )
@@ -249,6 +254,12 @@ def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 
 
 def check_budget_is_obeyed(method: Any) -> None:
+    if isinstance(method, ZeroOrderSearch):  # which spends it on rounds
+        method = replace(method, rounds=None)
+        for unit, each in (("nfe", STEPS), ("model_rows", STEPS), ("reward_calls", 1)):
+            spent = used(run(method, groups=2, budget=Budget(**{unit: 263})), unit)
+            assert 263 - each * method.particles * method.neighbours < spent <= 263
+        return
     if isinstance(method, RBF):  # which spends what it gets, whatever the number of chains
         for unit in ("nfe", "model_rows", "reward_calls"):
             limit = 263

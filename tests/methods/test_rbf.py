@@ -94,7 +94,9 @@ def test_chains_in_one_batch_draw_what_a_plain_loop_draws(threshold, budget):
     assert result.spent.nfe == result.spent.reward_calls == [INITIAL * CHAINS + plain.rounds * CHAINS]
 
 
-def search(method, budget: int | None, kind: str, groups: int = 40) -> itscale.Result:
+def search(
+    method, budget: int | None, kind: str, groups: int = 40, process=None, solver: str = "ancestral"
+) -> itscale.Result:
     model = mixture_16d(7)
     generator = torch.Generator().manual_seed(5)
     direction = torch.randn(16, generator=generator, dtype=torch.float64)
@@ -108,8 +110,8 @@ def search(method, budget: int | None, kind: str, groups: int = 40) -> itscale.R
         reward=itscale.reward(name=kind, modality="vector")(rewards[kind]),
         method=method,
         budget=None if budget is None else itscale.Budget(nfe=budget),
-        process=itscale.SDE(),
-        solver="ancestral",
+        process=process or itscale.SDE(),
+        solver=solver,
         steps=10,
         groups=groups,
     )

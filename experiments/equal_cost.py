@@ -1,0 +1,306 @@
+"""Methods at equal cost: what each makes of the same number of network evaluations.
+
+    python -m itscale.experiments.equal_cost mixture --out runs/equal-cost
+    python -m itscale.experiments.equal_cost digits --out runs/equal-cost
+    python -m itscale.experiments.equal_cost report --out runs/equal-cost --figures docs/figures
+
+The first two write one JSON line per (process, reward, method, budget) and go on where they stopped; the
+third turns the lines into tables and a figure. Every number is over independent groups that start from the
+same seeds. "Answer" is the best sample of a group; methods with a target are run as samplers (tilt times the
+reward's standard deviation is 2) and as searches (16). Gradients through the network count as two more rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itscale.budget import Budget
+from itscale.errors import BudgetError, ConfigError
+from itscale.methods import CTS, DAS, RBF, SMC, SVDD, TDS, Beam, BestOfN, CoDe, Unguided
+from itscale.models import GaussianMixture, load
+from itscale.process import SDE
+from itscale.result import Result
+from itscale.runs.density import density
+from itscale.sampling import sample
+from itscale.scoring import as_reward
+from itscale.scoring import reward as reward_of
+
+STEPS = 20
+MILD, SHARP = 2.0, 16.0  # tilt times the standard deviation of the reward
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model with a reward to steer by and one to judge with."""
+
+    name: str
+    model: Any
+    reward: Any
+    held_out: Any
+    conditions: list[Any]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A method as it takes part; ``tilt`` is in standard deviations of the reward."""
+
+    name: str
+    method: Any
+    tilt: float = SHARP
+
+
+ENTRANTS = (
+    Entrant("best-of-n", BestOfN()),
+    Entrant("code", CoDe(children=4, block=5)),
+    Entrant("svdd", SVDD(children=4, selection="argmax")),
+    Entrant("beam", Beam(children=4)),
+    Entrant("rbf", RBF()),
+    Entrant("smc, mild", SMC(), MILD),
+    Entrant("smc, sharp", SMC()),
+    Entrant("cts, mild", CTS(), MILD),
+    Entrant("cts, sharp", CTS()),
+    Entrant("cts without gradients, sharp", CTS(drift="population")),
+    Entrant("das, sharp", DAS()),
+    Entrant("tds, mild", TDS(), MILD),
+)
+PROCESSES = {"linear": SDE(), "vp": SDE(interpolant="vp")}
+GRADIENTS = (DAS, TDS)
+
+
+def mixture_problems(groups: int) -> Iterator[Problem]:
+    """Eight components in 16 dimensions, three rewards."""
+    generator = torch.Generator().manual_seed(7)
+    means = 1.2 * torch.randn(8, 16, generator=generator, dtype=torch.float64)
+    model = GaussianMixture([1.0] * 8, means, [0.5] * 8, dtype=torch.float64)
+    direction = torch.randn(16, generator=generator, dtype=torch.float64)
+    direction = direction / direction.norm()
+    aside = torch.randn(16, generator=generator, dtype=torch.float64)
+    center = means[0] / 2 + 0.5 * torch.randn(16, generator=generator, dtype=torch.float64)
+    functions: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+        "linear": (lambda vectors: vectors @ direction, True),
+        "quadratic": (lambda vectors: -((vectors - center) ** 2).sum(-1), True),
+        "count": (lambda vectors: -((vectors > 0.5).sum(-1) - 13).abs().double(), False),
+    }
+    judge = reward_of(name="nearness", modality="vector")(lambda vectors: vectors @ (direction + aside / 4))
+    for name, (function, smooth) in functions.items():
+        reward = reward_of(name=name, modality="vector", differentiable=smooth)(function)
+        yield Problem(name, model, reward, judge, [None] * groups)
+
+
+def digit_problems(groups: int) -> Iterator[Problem]:
+    """The bundled digits, judged by the classifier that steers nothing."""
+    model = load("digits")
+    conditions = [k % 10 for k in range(groups)]
+    rewards = {
+        "bold": [{"name": "digit"}, {"name": "ink", "weight": 40}],
+        "mirror": "symmetry(axis='v')",
+        "small file": "jpeg-compressibility",
+    }
+    for name, reward in rewards.items():
+        yield Problem(name, model, as_reward(reward), "digit-judge", conditions)
+
+
+def deviation(problem: Problem) -> float:
+    """Standard deviation of the reward within a condition, over unguided samples."""
+    groups = len(problem.conditions)
+    drawn = sample(
+        problem.model,
+        reward=problem.reward,
+        method=Unguided(particles=16),
+        condition=problem.conditions,
+        groups=groups,
+        steps=STEPS,
+        seed=99,
+    )
+    return float(drawn.rewards.std(dim=1).mean())
+
+
+def run(problem: Problem, process: str, entrant: Entrant, budget: int, spread: float) -> Result:
+    """Run one method; a gradient through the network leaves a third of the particles."""
+    limit = Budget(model_rows=budget) if isinstance(entrant.method, GRADIENTS) else Budget(nfe=budget)
+    return sample(
+        problem.model,
+        reward=problem.reward,
+        held_out=problem.held_out,
+        method=entrant.method,
+        condition=problem.conditions,
+        groups=len(problem.conditions),
+        process=PROCESSES[process],
+        steps=STEPS,
+        tilt=entrant.tilt / spread,
+        budget=limit,
+        seed=1,
+    )
+
+
+def measure(problem: Problem, result: Result) -> dict[str, Any]:
+    """Return figures of the answers: means with standard errors over groups."""
+    best = result.best()
+    answers = best.samples[:, 0]
+    column = best.index[:, :1]
+    held_out = result.held_out.gather(1, column)[:, 0] if result.held_out is not None else None
+    states = torch.stack([s[i] for s, i in zip(result.states, column[:, 0].tolist(), strict=True)])
+    typical = density(problem.model, states, problem.conditions)
+    weights = torch.softmax(result.log_weights, 1)
+    flat = answers.flatten(1).double()
+    figures = {
+        "answer": best.rewards[:, 0],
+        "held_out": held_out,
+        "density": typical,
+        "set": (weights * result.rewards).sum(1),
+    }
+    row: dict[str, Any] = {}
+    for name, values in figures.items():
+        if values is not None:
+            values = values.double()
+            row[name] = float(values.mean())
+            row[f"{name}_error"] = float(values.std() / len(values) ** 0.5)
+    spent = result.spent
+    return {
+        **row,
+        "diversity": float(torch.pdist(flat).mean()),
+        "nfe": max(spent.nfe),
+        "reward_calls": max(spent.reward_calls),
+        "backward_rows": spent.backward_rows // len(problem.conditions),
+        "pilot_nfe": result.pilot.total("nfe") if result.pilot else 0,
+        "seconds": round(spent.seconds, 3),
+        "groups": len(problem.conditions),
+        "particles": result.particles,
+    }
+
+
+def study(part: str, budgets: list[int], groups: int, out: Path) -> None:
+    """Run what is not on disk yet."""
+    file = out / f"{part}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    done = {row["key"] for row in read(file)}
+    problems = mixture_problems(groups) if part == "mixture" else digit_problems(groups)
+    for problem in problems:
+        spread = deviation(problem)
+        for process in PROCESSES:
+            for entrant in ENTRANTS:
+                for budget in budgets:
+                    key = f"{problem.name}|{process}|{entrant.name}|{budget}"
+                    if key in done:
+                        continue
+                    try:
+                        result = run(problem, process, entrant, budget, spread)
+                    except BudgetError as error:
+                        print(f"{key}: {error}")
+                        continue
+                    except ConfigError as error:  # a gradient that the reward does not have
+                        print(f"{key}: {error}")
+                        break
+                    row = {"key": key, "reward": problem.name, "process": process, "method": entrant.name}
+                    row |= {"budget": budget, "tilt": entrant.tilt, **measure(problem, result)}
+                    with file.open("a", encoding="utf-8") as handle:
+                        handle.write(json.dumps(row) + "\n")
+                    print(
+                        f"{key}: {row['answer']:.3f} +- {row['answer_error']:.3f}, {row['seconds']} s",
+                        flush=True,
+                    )
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file; a torn last line is left out."""
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def table(rows: list[dict[str, Any]], budget: int) -> str:
+    """Answers at one budget: methods down, rewards and processes across; the best of a column in bold."""
+    columns = sorted({(r["reward"], r["process"]) for r in rows})
+    here = {(r["method"], r["reward"], r["process"]): r for r in rows if r["budget"] == budget}
+    best = {c: max(r["answer"] for k, r in here.items() if k[1:] == c) for c in columns}
+    lines = [
+        "| method | " + " | ".join(f"{reward}, {process}" for reward, process in columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for entrant in ENTRANTS:
+        cells = []
+        for column in columns:
+            row = here.get((entrant.name, *column))
+            if row is None:
+                cells.append("-")
+                continue
+            text = f"{row['answer']:.2f} ± {row['answer_error']:.2f}"
+            text = f"**{text}**" if row["answer"] == best[column] else text
+            cells.append(f"{text} ({row['density']:.3g})")
+        lines.append(f"| {entrant.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Answers against the budget on the linear path, one panel a reward."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = [
+        (part, reward) for part, rows in parts.items() for reward in dict.fromkeys(r["reward"] for r in rows)
+    ]
+    shown = [e.name for e in ENTRANTS if e.name not in ("smc, mild", "cts, mild", "tds, mild")]
+    fig, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
+    for axis, (part, reward) in zip(axes.flat, panels, strict=False):
+        for k, name in enumerate(shown):
+            rows = [
+                r
+                for r in parts[part]
+                if r["reward"] == reward and r["method"] == name and r["process"] == "linear"
+            ]
+            rows.sort(key=lambda r: r["budget"])
+            axis.errorbar(
+                [r["budget"] for r in rows],
+                [r["answer"] for r in rows],
+                [r["answer_error"] for r in rows],
+                label=name,
+                color=f"C{k}",
+                marker="o",
+                markersize=3,
+            )
+        axis.set_xscale("log")
+        axis.set_title(f"{part}: {reward}")
+        axis.set_xlabel("network evaluations per group")
+        axis.set_ylabel("reward of the answer")
+    axes.flat[0].legend(fontsize=7)
+    fig.savefig(path, dpi=110)
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("part", choices=["mixture", "digits", "report"])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the JSON lines")
+    parser.add_argument("--groups", type=int, default=20)
+    parser.add_argument("--budgets", type=int, nargs="+", help="network evaluations per group")
+    parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.part == "report":
+        parts = {part: read(args.out / f"{part}.jsonl") for part in ("mixture", "digits")}
+        for part, rows in parts.items():
+            for budget in sorted({r["budget"] for r in rows}):
+                print(f"\n{part}, {budget} evaluations\n\n{table(rows, budget)}")
+        figure(parts, args.figures / "equal-cost.png")
+        return
+    usual = [100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 400, 1000]
+    study(args.part, args.budgets or usual, args.groups, args.out)
+
+
+if __name__ == "__main__":
+    main()
