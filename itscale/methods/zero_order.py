@@ -80,8 +80,8 @@ class ZeroOrderSearch:
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         if any(cost.noisy):
             raise ConfigError(
-                "ZeroOrderSearch searches the initial noise, and this process adds noise on the way that would "
-                "undo it; use process=ODE()"
+                "ZeroOrderSearch searches the initial noise, and this process adds noise on the way that "
+                "undoes it; use process=ODE()"
             )
         n, each = self.particles or 2, cost.trajectory()
 

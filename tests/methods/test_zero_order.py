@@ -67,7 +67,7 @@ def test_what_cannot_work_is_refused():
     for bad in ({"cosine": 1.0}, {"cosine": -0.1}, {"neighbours": 0}, {"rounds": 0}, {"particles": 0}):
         with pytest.raises(ConfigError):
             ZeroOrderSearch(**bad)
-    with pytest.raises(ConfigError, match="adds noise on the way.*process=ODE"):
+    with pytest.raises(ConfigError, match=r"adds noise on the way.*process=ODE"):
         search_by(ZeroOrderSearch(), 500, "linear")
     with pytest.raises(BudgetError, match=r"at least 1 rounds need nfe = 100 and budget.nfe is 99"):
         search(ZeroOrderSearch(), 99, "linear")
