@@ -177,7 +177,7 @@ def measure(problem: Problem, result: Result) -> dict[str, Any]:
     }
 
 
-def study(part: str, budgets: list[int], groups: int, out: Path) -> None:
+def study(part: str, budgets: list[int], groups: int, processes: list[str], out: Path) -> None:
     """Run what is not on disk yet."""
     file = out / f"{part}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def study(part: str, budgets: list[int], groups: int, out: Path) -> None:
     problems = mixture_problems(groups) if part == "mixture" else digit_problems(groups)
     for problem in problems:
         spread = deviation(problem)
-        for process in PROCESSES:
+        for process in processes:
             for entrant in ENTRANTS:
                 for budget in budgets:
                     key = f"{problem.name}|{process}|{entrant.name}|{budget}"
@@ -287,6 +287,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON lines")
     parser.add_argument("--groups", type=int, default=20)
     parser.add_argument("--budgets", type=int, nargs="+", help="network evaluations per group")
+    parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=list(PROCESSES))
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -299,7 +300,7 @@ def main() -> None:
         figure(parts, args.figures / "equal-cost.png")
         return
     usual = [100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 400, 1000]
-    study(args.part, args.budgets or usual, args.groups, args.out)
+    study(args.part, args.budgets or usual, args.groups, args.processes, args.out)
 
 
 if __name__ == "__main__":
