@@ -116,13 +116,13 @@ def sample(
         raise ConfigError(f"tilt must be finite and >= 0, or 'auto', got {tilt!r}; negate the reward instead")
     request = {
         **setup.describe(),
+        "groups": group_ids.tolist(),
         "tilt": tilt,
         "condition": describe(conditions),
         "guidance": guidance,
         "reward": None if scorer is None else scorer.name,
         "held_out": None if judge is None else judge.name,
         "budget": describe(budget),
-        "groups": group_ids.tolist(),
         "seed": seed,
         "pool": describe(pool or Local()),
     }
