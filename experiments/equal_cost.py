@@ -220,8 +220,11 @@ def read(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: list[dict[str, Any]], budget: int) -> str:
-    """Answers at one budget: methods down, rewards and processes across; the best of a column in bold."""
+def table(rows: list[dict[str, Any]], budget: int, beside: str) -> str:
+    """Answers at one budget: methods down, rewards and paths across; the best of a column in bold.
+
+    ``beside`` is the figure in brackets: ``"density"`` or ``"held_out"``.
+    """
     columns = sorted({(r["reward"], r["process"]) for r in rows})
     here = {(r["method"], r["reward"], r["process"]): r for r in rows if r["budget"] == budget}
     best = {c: max(r["answer"] for k, r in here.items() if k[1:] == c) for c in columns}
@@ -238,7 +241,7 @@ def table(rows: list[dict[str, Any]], budget: int) -> str:
                 continue
             text = f"{row['answer']:.2f} ± {row['answer_error']:.2f}"
             text = f"**{text}**" if row["answer"] == best[column] else text
-            cells.append(f"{text} ({row['density']:.3g})")
+            cells.append(f"{text} ({row[beside]:.3g})")
         lines.append(f"| {entrant.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -254,7 +257,7 @@ def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
         (part, reward) for part, rows in parts.items() for reward in dict.fromkeys(r["reward"] for r in rows)
     ]
     shown = [e.name for e in ENTRANTS if e.name not in ("smc, mild", "cts, mild", "tds, mild")]
-    fig, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
+    fig, axes = plt.subplots(2, 3, figsize=(12, 7.5), layout="constrained")
     for axis, (part, reward) in zip(axes.flat, panels, strict=False):
         for k, name in enumerate(shown):
             rows = [
@@ -276,7 +279,7 @@ def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axis.set_title(f"{part}: {reward}")
         axis.set_xlabel("network evaluations per group")
         axis.set_ylabel("reward of the answer")
-    axes.flat[0].legend(fontsize=7)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     fig.savefig(path, dpi=110)
 
 
@@ -296,7 +299,8 @@ def main() -> None:
         parts = {part: read(args.out / f"{part}.jsonl") for part in ("mixture", "digits")}
         for part, rows in parts.items():
             for budget in sorted({r["budget"] for r in rows}):
-                print(f"\n{part}, {budget} evaluations\n\n{table(rows, budget)}")
+                beside = "density" if part == "mixture" else "held_out"
+                print(f"\n{part}, {budget} evaluations\n\n{table(rows, budget, beside)}")
         figure(parts, args.figures / "equal-cost.png")
         return
     usual = [100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 400, 1000]
