@@ -24,6 +24,7 @@ _MODULES = (
     "potentials",
     "process",
     "rewards",
+    "scenes",
     "scoring",
     "solvers",
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         potentials,
         process,
         rewards,
+        scenes,
         scoring,
         solvers,
     )

@@ -29,7 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "grids",
         "interpolants scoring noise",
         "networks budget pictures",
-        "types",
+        "types scenes",
         "errors",
     )
 )
@@ -37,6 +37,7 @@ HEIGHT = {room: -i for i, floor in enumerate(FLOORS) for room in floor}
 KNOWN = {
     # the bundled classifiers are loaded by the function that loads the bundled models' weights
     "itscale.rewards.digit uses itscale.models.bundled",
+    "itscale.rewards.scene uses itscale.models.bundled",  # the same, for the judge of scenes
 }
 """Imports that do not point down, each with its reason."""
 PUBLIC_NAMES_OF_ROOT = {"__version__"}

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from itscale.networks.classifiers import PreactivationBlock
-from itscale.scenes import KINDS, SIDE
+from itscale.scenes.kinds import KINDS, SIDE
 
 
 class SceneJudgeNet(nn.Module):

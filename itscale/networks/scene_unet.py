@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from itscale.networks.unet import Attention, ResidualBlock
-from itscale.scenes import KINDS, MOST_OBJECTS
+from itscale.scenes.kinds import KINDS, MOST_OBJECTS
 from itscale.scenes.prompts import ENCODING
 from itscale.types import Time
 

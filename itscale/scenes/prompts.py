@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -71,6 +71,7 @@ class Prompt:
         return " and ".join(parts)
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Prompt:
     """Read a prompt such as ``"3 red circles"`` or ``"a red circle left of a blue square"``.
 
@@ -91,22 +92,9 @@ def parse(text: str) -> Prompt:
         if len(sides) > 3 or (len(sides) == 3 and relation):
             raise ConfigError(f"prompt {text!r} has more than one relation; at most one is understood")
         if len(sides) == 3:
-            relation = (items[0][1], items[1][1])
-            relation = relation if sides[1] == "left" else relation[::-1]
+            (_, first), (_, second) = items
+            relation = (first, second) if sides[1] == "left" else (second, first)
     return Prompt(tuple(counts), relation)
-
-
-def as_prompt(condition: Any) -> Prompt:
-    """Return the prompt that a condition stands for: a prompt or a text.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if isinstance(condition, Prompt):
-        return condition
-    if isinstance(condition, str):
-        return parse(condition)
-    raise ConfigError(f"condition {condition!r} is no prompt; {EXAMPLE}")
 
 
 def encode(prompts: Iterable[Prompt | None]) -> Float[Tensor, "n 37"]:
@@ -147,6 +135,5 @@ def _item(words: str, text: str) -> tuple[int, int]:
 def _known(word: str, words: Iterable[str], what: str, text: str) -> None:
     if word not in words:
         raise ConfigError(
-            f"prompt {text!r}: unknown {what} {word!r}.{did_you_mean(word, words)} "
-            f"Known: {', '.join(words)}"
+            f"prompt {text!r}: unknown {what} {word!r}.{did_you_mean(word, words)} Known: {', '.join(words)}"
         )
