@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from itscale.scenes.drawing import AREAS, coverage
 from itscale.scenes.kinds import COLOURS, KINDS, SHAPES
-from itscale.scenes.regions import OTHER, label, segment
+from itscale.scenes.regions import OTHER, greatest_around, label, segment
 
 LEAST_AREA = 10
 """Pixels below which a region is a speck and no object; the smallest triangle has 22."""
-MOST_REGIONS = 8
+MOST_REGIONS = 6
 """Regions looked at per image, the largest; the rest is counted as odd."""
 MISFIT = 0.25
 """Share of a region's area by which it may differ from its shape."""
@@ -71,7 +70,7 @@ def _largest(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _cover(masks: Tensor, shares: Tensor, colours: Tensor) -> Float[Tensor, "m regions h w"]:
     """Share of each pixel that a region covers: its own pixels and the thin edge around them."""
-    around = F.max_pool2d(masks.float(), 3, stride=1, padding=1)
+    around = greatest_around(masks.float())
     index = colours.clamp(0, len(COLOURS) - 1)[:, :, None, None].expand_as(masks)
     return around * shares.gather(1, index)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 RECIPES: dict[str, str] = {
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
+    "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
 }
 
 
