@@ -2,7 +2,7 @@
 
     python -m itscale.experiments.evaluate_scenes --figure docs/figures/scenes-samples.png
 
-Everything runs on the float16-rounded weights in the package. A prompt is satisfied if the scene holds exactly
+Everything runs on the float16-rounded weights in the package. A prompt is satisfied if the scene holds just
 its objects and keeps its relation; ``scene-match`` and ``scene-judge`` say so in two unlike ways. Standard
 errors are binomial.
 """
