@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from itscale.experiments.evaluate_digits import core_milliseconds_per_row, heun
 from torch import Tensor
 
-import itscale
+from itscale.models.bundled import load_scenes
 from itscale.networks.unet import multiply_adds
 from itscale.scenes import BENCHMARK, BENCHMARK_PROMPTS, encode, find, parse, random_prompts, random_scenes
 from itscale.scoring import as_reward
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--figure", help="where to save samples, a row for each third benchmark prompt")
     args = parser.parse_args()
-    model = itscale.load("scenes")
+    model = load_scenes()
     draws = np.random.default_rng(args.seed)
     n = args.per_prompt
     prompts = [text for text in BENCHMARK_PROMPTS for _ in range(n)]
