@@ -30,7 +30,7 @@ from itscale.networks.scene_unet import SceneUNet
 from itscale.scenes import Scenes, encode, random_prompts, random_scenes
 
 PROMPT_DROPOUT = 0.1
-HELD_OUT_SEED, HELD_OUT = 10**6, 1000
+HELD_OUT_SEED, HELD_OUT = 10**6, 250
 NETWORKS = {"flow": SceneUNet, "judge": SceneJudgeNet}
 FILES = {"flow": "scenes", "judge": "scene-judge"}
 
