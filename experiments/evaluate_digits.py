@@ -27,13 +27,14 @@ from itscale.networks.unet import multiply_adds
 PIXELS = 28 * 28
 
 
-def heun(model, labels: Tensor, guidance: float, steps: int, generator: torch.Generator) -> Tensor:
-    """Draw one image in [0, 1] per label by Heun steps of the probability-flow ODE, equal in time."""
+def heun(model, conditions: list, guidance: float, steps: int, generator: torch.Generator) -> Tensor:
+    """Draw one image in [0, 1] per condition by Heun steps of the probability-flow ODE, equal in time."""
     guided = model.given(None, guidance)
     images = []
-    for rows in labels.split(250):
+    for start in range(0, len(conditions), 250):
+        rows = conditions[start : start + 250]
         x = torch.randn(len(rows), *model.event_shape, generator=generator)
-        condition = guided.encode(rows.tolist())
+        condition = guided.encode(rows)
         times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         for t, t_next in pairwise(times):
             dt = float(t_next - t)
@@ -134,7 +135,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(args.seed)
         labels = held_out.labels[torch.randperm(len(real), generator=generator)[: args.samples]]
         labels[:100] = torch.arange(10).repeat(10)
-        samples = heun(model, labels, guidance, args.steps, generator)
+        samples = heun(model, labels.tolist(), guidance, args.steps, generator)
         sampled = _features(judge, samples)
         figures[f"guidance_{guidance:g}"] = {
             "judge_accuracy": accuracy(judge, samples, labels),

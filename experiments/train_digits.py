@@ -157,13 +157,20 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
-    """Bring all singular values of a matrix near 1 by five Newton-Schulz steps."""
+    """Bring all singular values of a matrix near 1 by five Newton-Schulz steps.
+
+    A step is ``x <- p(x x') x`` with a polynomial ``p``, so the steps are taken on the small square ``x x'``
+    and their product is applied once: a third of the time for wide matrices.
+    """
     matrix = gradient.flatten(1)
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if is_tall else matrix) / (matrix.norm() + 1e-7)
+    gram, one = x @ x.T, torch.eye(len(x))
+    product = one
     for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        p = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
+        product, gram = p @ product, p @ gram @ p
+    x = product @ x
     return (x.T if is_tall else x).reshape(gradient.shape)
 
 

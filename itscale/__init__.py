@@ -25,6 +25,7 @@ _MODULES = (
     "potentials",
     "process",
     "rewards",
+    "scenes",
     "scoring",
     "solvers",
 )
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         potentials,
         process,
         rewards,
+        scenes,
         scoring,
         solvers,
     )

@@ -26,6 +26,7 @@ def _image(target: str, doc: str, low: float | None, high: float | None, **facts
 # Typical scores are the 5 and 95 % quantiles over 3,000 handwritten digits (MNIST), hints their standard
 # deviation; for the digit rewards they run from a clear other digit to a clear hit.
 _DIGIT = {"typical": (-20.0, 0.0), "example_shape": (1, 28, 28)}
+_SCENE = {"differentiable": False, "needs_rgb": True, "example_shape": (3, 32, 32), "batch_size": 128}
 _JPEG = {"differentiable": False, "needs_rgb": True}
 _LIGHT = {"typical": (0.05, 0.23), "scale_hint": 0.056}
 _EDGES = {"typical": (0.03, 0.09), "scale_hint": 0.02}
@@ -41,6 +42,12 @@ BUILT_IN: dict[str, BuiltIn] = {
     "ink": _image("ink:Ink", "amount of bright stroke; minus it for thin ones", 0, 1, **_LIGHT),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),
     "jpeg-incompressibility": _image("jpeg:JpegIncompressibility", "the size as JPEG", 0, None, **_JPEG),
+    "scene-count": _image("scene:SceneCount", "minus the error in the counts of a scene", None, 0, **_SCENE),
+    "scene-judge": _image(
+        "scene:SceneJudge", "1 if a scene is as asked for, held-out network", 0, 1, **_SCENE
+    ),
+    "scene-match": _image("scene:SceneMatch", "1 if a scene is exactly as asked for", 0, 1, **_SCENE),
+    "scene-relation": _image("scene:SceneRelation", "how far left is from being left", -1, 0, **_SCENE),
     "smoothness": _image("total_variation:Smoothness", "minus the total variation", -1, 0, **_SMOOTH),
     "symmetry": _image("symmetry:Symmetry", "minus the difference to the mirror image", -1, 0, **_MIRROR),
     "total-variation": _image("total_variation:TotalVariation", "difference of neighbours", 0, 1, **_EDGES),

@@ -29,7 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "grids",
         "interpolants scoring noise",
         "networks budget pictures",
-        "types",
+        "types scenes",
         "errors",
     )
 )

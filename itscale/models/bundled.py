@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.interpolants import Interpolant, Linear
-from itscale.models.base import Given, Model
-from itscale.models.likelihood import log_prob
+from itscale.models.base import Model
+from itscale.models.image_flow import ImageFlow
+from itscale.networks.scene_unet import SceneUNet
 from itscale.networks.shipped import with_weights
 from itscale.networks.unet import DigitUNet
-from itscale.types import PerRow, State, Time
+from itscale.scenes import as_prompt, encode
 
 
 @dataclass(frozen=True, eq=False)
-class DigitFlow:
+class DigitFlow(ImageFlow):
     """Flow model of handwritten digits, 1 x 28 x 28 in [-1, 1], conditional on the digit.
 
     Conditions are integers 0 to 9, or ``None`` for any digit.
@@ -34,12 +34,7 @@ class DigitFlow:
     """
 
     network: DigitUNet
-
-    predicts: Literal["velocity"] = "velocity"
     event_shape: tuple[int, ...] = (1, 28, 28)
-    modality: str = "image"
-    rows_per_look: int = 1
-    interpolant: Interpolant = field(default_factory=Linear)
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
         """Return the labels, ``(g,)`` int64; ``None`` becomes the label for any digit.
@@ -48,29 +43,6 @@ class DigitFlow:
             ConfigError: for anything but integers 0 to 9 and ``None``.
         """
         return torch.tensor([self._label(condition) for condition in conditions], dtype=torch.int64)
-
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
-        """Return the velocity; without ``condition`` every row is unconditional."""
-        weight = self.network.head.weight
-        if condition is None:
-            condition = torch.full((len(x),), self.network.NO_CLASS, device=x.device)
-        raw = self.network(x.to(weight.dtype), t.to(x.device, weight.dtype), condition.to(x.device))
-        return raw.to(x.dtype)
-
-    def decode(self, x: State) -> Tensor:
-        """Return images in [0, 1]."""
-        return ((x + 1) / 2).clamp(0, 1)
-
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
-        return Given(self, condition, guidance)
-
-    def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:
-        """Log-density of states by the ODE; options, cost and error as in ``models.log_prob``."""
-        return log_prob(self, x, condition, **options).values
-
-    def to(self, device: torch.device | str) -> DigitFlow:
-        self.network.to(device)
-        return self
 
     def _label(self, condition: Any) -> int:
         if condition is None:
@@ -85,6 +57,31 @@ class DigitFlow:
         return int(condition)
 
 
+@dataclass(frozen=True, eq=False)
+class SceneFlow(ImageFlow):
+    """Flow model of scenes, 3 x 32 x 32 in [-1, 1], conditional on a prompt.
+
+    Conditions are texts such as ``"2 blue squares and 1 green triangle"``, ``scenes.Prompt`` objects, whole
+    numbers for the prompts of the benchmark, or ``None`` for any scene.
+
+    Example:
+        >>> model = load_scenes()
+        >>> model.encode(["3 red circles", None]).shape
+        torch.Size([2, 37])
+    """
+
+    network: SceneUNet
+    event_shape: tuple[int, ...] = (3, 32, 32)
+
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
+        """Return the encoded prompts, ``(g, 37)`` float32; zeros for any scene.
+
+        Raises:
+            ConfigError: for what is no prompt, naming the word that is not understood.
+        """
+        return encode([None if condition is None else as_prompt(condition) for condition in conditions])
+
+
 class Bundled(NamedTuple):
     """A bundled model: how to load it, and what it is in one line."""
 
@@ -97,6 +94,12 @@ def load_digits() -> DigitFlow:
     return DigitFlow(with_weights(DigitUNet(), "digits"))
 
 
+def load_scenes() -> SceneFlow:
+    """Load the bundled flow model of scenes, on the CPU in float32."""
+    return SceneFlow(with_weights(SceneUNet(), "scenes"))
+
+
 BUNDLED: dict[str, Bundled] = {
     "digits": Bundled(load_digits, "handwritten digits, 1 x 28 x 28, conditional flow (MNIST)"),
+    "scenes": Bundled(load_scenes, "coloured shapes, 3 x 32 x 32, flow conditional on counts and places"),
 }

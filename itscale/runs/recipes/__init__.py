@@ -7,6 +7,7 @@ from pathlib import Path
 RECIPES: dict[str, str] = {
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
+    "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
 }
 
 
