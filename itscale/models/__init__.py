@@ -12,8 +12,11 @@ _NAMES = {
     "Given": "itscale.models.base",
     "MeanReverting": "itscale.models.mean_reverting",
     "Model": "itscale.models.base",
+    "Stitched": "itscale.models.stitching",
+    "disagreement": "itscale.models.stitching",
     "load": "itscale.models.loading",
     "log_prob": "itscale.models.likelihood",
+    "stitched": "itscale.models.stitching",
     "wrap": "itscale.models.wrapped",
 }
 
@@ -24,8 +27,11 @@ __all__ = [
     "Given",
     "MeanReverting",
     "Model",
+    "Stitched",
+    "disagreement",
     "load",
     "log_prob",
+    "stitched",
     "wrap",
 ]
 
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from itscale.models.likelihood import log_prob
     from itscale.models.loading import load
     from itscale.models.mean_reverting import MeanReverting
+    from itscale.models.stitching import Stitched, disagreement, stitched
     from itscale.models.wrapped import wrap
 
 
