@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -361,6 +362,40 @@ class QuarterCircle:
 
     def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
         return quarter_circle(interpolant, steps, t_start)
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Looks at given noise-to-signal ratios, for as many steps as there are of them.
+
+    As in other grids the first time is ``t_start`` whatever the first ratio.
+
+    Attributes:
+        kappas: at least two, falling, positive and finite.
+    """
+
+    kappas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        fall = all(a > b for a, b in pairwise(self.kappas))
+        if len(self.kappas) < 2 or not fall or not self.kappas[-1] > 0 or not self.kappas[0] < math.inf:
+            raise ConfigError(f"kappas must fall from a finite to a positive ratio, got {self.kappas}")
+
+    def __call__(self, interpolant: Interpolant, steps: int, t_start: float = 0.0) -> Times:
+        _check(steps, t_start)
+        low, high = (float(interpolant.kappa(t)) for t in (interpolant.t_max, t_start))
+        slack = 1e-9  # a schedule for this very start may end in other digits
+        if steps != len(self.kappas):
+            raise ConfigError(f"{len(self.kappas)} kappas are a grid of so many steps, and steps is {steps}")
+        if self.kappas[0] > high * (1 + slack) or self.kappas[-1] < low * (1 - slack):
+            raise ConfigError(
+                f"the path runs from kappa = {high:g} (at t_start {t_start:g}) to {low:g}, and kappas from "
+                f"{self.kappas[0]:g} to {self.kappas[-1]:g}; they were made for another path"
+            )
+        kappas = torch.tensor(self.kappas, dtype=torch.float64).clamp(low, high)
+        times = torch.cat([interpolant.t_of_kappa(kappas), torch.ones(1, dtype=torch.float64)])
+        times[0] = t_start
+        return validate_grid(times)
 
 
 def _positive(grid: str, name: str, value: float) -> None:

@@ -212,12 +212,13 @@ def _check_modality(model: Model, which: str, reward: Reward) -> None:
 
 def _check_steps(solver: Solver, steps: int) -> None:
     """The last step is the jump to the denoised sample; all that a solver combines comes before it."""
-    least = max(solver.history + 1, 2 if solver.evaluations > 1 else 1)
+    lag = getattr(solver, "lag", solver.history)
+    least = max(lag + 1, 2 if solver.evaluations > 1 else 1)
     if steps >= least:
         return
     reason = "its last step has a single evaluation"
-    if solver.history:
-        reason = f"it combines {solver.history} earlier evaluations with the newest"
+    if lag:
+        reason = f"it combines {lag} earlier evaluations with the newest"
     plain = "ancestral" if solver.is_stochastic else "ddim"
     raise ConfigError(
         f"{solver} needs at least {least} steps, because {reason}, and steps is {steps}; take more steps, "

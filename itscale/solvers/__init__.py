@@ -24,6 +24,8 @@ from itscale.solvers.pndm import PNDM
 from itscale.solvers.restart import Interval, Restart
 from itscale.solvers.restart_presets import RESTART_PRESETS, RestartPreset, restart_preset
 from itscale.solvers.runge_kutta import RK4, EDMHeun
+from itscale.solvers.scheduled import Choice, Scheduled
+from itscale.solvers.solver_schedule import SolverSchedule
 from itscale.solvers.time_shift import TimeShift
 from itscale.solvers.unipc import UniP, UniPC
 
@@ -51,6 +53,7 @@ SOLVERS: dict[str, type] = {
     "nesterov": Nesterov,
     "pndm": PNDM,
     "rk4": RK4,
+    "scheduled": Scheduled,
     "adaptive-dpm": AdaptiveDPM,
     "3m-sde": SDE3M,
     "noise-2m-sde": NoiseSDE2M,
@@ -93,6 +96,7 @@ __all__ = [
     "AdaptiveDPM",
     "Ancestral",
     "Ancestral2S",
+    "Choice",
     "Churn",
     "DPMSolver2",
     "DPMSolver2M",
@@ -113,7 +117,9 @@ __all__ = [
     "Restart",
     "RestartPreset",
     "SDEHeun",
+    "Scheduled",
     "Solver",
+    "SolverSchedule",
     "TimeShift",
     "UniP",
     "UniPC",

@@ -101,7 +101,8 @@ class Solver(Protocol):
     """A setting. ``build`` checks it against the process before any network call.
 
     Order, evaluations and history may depend on its options. A solver of the ODE that adds noise of its own,
-    and so separates copies, says ``brings_noise = True``.
+    and so separates copies, says ``brings_noise = True``. One that remembers several tensors per step says in
+    ``lag`` how many steps they reach back.
 
     Attributes:
         is_stochastic: needs an SDE; otherwise it integrates the ODE.
