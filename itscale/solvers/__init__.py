@@ -14,10 +14,12 @@ from itscale.solvers.dpm_solver_2m import SDE2M, DPMSolver2M
 from itscale.solvers.dpm_solver_2s import DPMSolver2S
 from itscale.solvers.dpm_solver_3m import DPMSolver3M, Legacy3M
 from itscale.solvers.dpm_solver_3m_sde import SDE3M
+from itscale.solvers.dpm_solver_v3 import DPMSolverV3
 from itscale.solvers.euler_maruyama import EulerMaruyama
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
 from itscale.solvers.langevin import Langevin
+from itscale.solvers.model_statistics import ModelStatistics
 from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
 from itscale.solvers.noise_2m_sde import NoiseSDE2M
 from itscale.solvers.pndm import PNDM
@@ -103,6 +105,7 @@ __all__ = [
     "DPMSolver2S",
     "DPMSolver3M",
     "DPMSolver3S",
+    "DPMSolverV3",
     "EDMHeun",
     "EulerMaruyama",
     "HeavyBall",
@@ -111,6 +114,7 @@ __all__ = [
     "Kernel",
     "Langevin",
     "Legacy3M",
+    "ModelStatistics",
     "Move",
     "Nesterov",
     "NoiseSDE2M",
