@@ -75,5 +75,5 @@ def test_samples_satisfy_their_prompts_as_often_as_the_card_says(model):
     drawn = itscale.sample(model, n=1, groups=60, condition=prompts, steps=20, seed=0)
     images = drawn.samples[:, 0]
     right = as_reward("scene-match").score(images, {"conditions": prompts}).values.mean().item()
-    share, spread = 0.6, (0.6 * 0.4 / 60) ** 0.5
-    assert abs(right - share) < 4 * spread
+    # 0.44 is the card's share at guidance 1; four standard errors of 60 samples
+    assert abs(right - 0.44) < 4 * (0.44 * 0.56 / 60) ** 0.5
