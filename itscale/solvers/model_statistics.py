@@ -171,6 +171,6 @@ def _regression(
     covariance = mean(change * value) - mean(change) * mean(value)
     variance = mean(value**2) - mean(value) ** 2
     # a model that is linear leaves f without spread, and rounding must not be regressed on
-    tiny = (1e-4 if data.dtype == torch.float64 else 1e-2) ** 2 * mean(here.double() ** 2)
+    tiny = (1e3 * torch.finfo(data.dtype).eps) ** 2 * mean(here.double() ** 2)
     s = torch.where(variance > tiny, covariance / variance, torch.zeros_like(variance))
     return s, mean(change) - s * mean(value)
