@@ -15,6 +15,7 @@ from itscale.solvers.dpm_solver_2s import DPMSolver2S
 from itscale.solvers.dpm_solver_3m import DPMSolver3M, Legacy3M
 from itscale.solvers.dpm_solver_3m_sde import SDE3M
 from itscale.solvers.dpm_solver_v3 import DPMSolverV3
+from itscale.solvers.dual_fast import DualFast
 from itscale.solvers.euler_maruyama import EulerMaruyama
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
@@ -106,6 +107,7 @@ __all__ = [
     "DPMSolver3M",
     "DPMSolver3S",
     "DPMSolverV3",
+    "DualFast",
     "EDMHeun",
     "EulerMaruyama",
     "HeavyBall",
