@@ -34,10 +34,12 @@ from itscale.experiments.evaluate_digits import frechet
 from itscale.experiments.train_digits import Digits, split
 from torch import Tensor, nn
 
-import itscale
 from itscale.errors import ConfigError
+from itscale.models import load
 from itscale.networks.classifiers import load_classifier
 from itscale.preparation import prepare
+from itscale.process import ODE, SDE
+from itscale.sampling import sample
 from itscale.solvers import Interval, Restart, Solver, get_solver
 
 NFE = (5, 8, 10, 15, 20, 30, 50, 100)
@@ -57,8 +59,8 @@ def solver_for(name: str, nfe: int) -> Solver:
     return Restart((Interval(kappa_min=0.3, kappa_max=1.0, points=3, repeats=max(1, nfe // 8)),))
 
 
-def view_for(solver: Solver) -> itscale.ODE | itscale.SDE:
-    return itscale.SDE() if solver.is_stochastic else itscale.ODE()
+def view_for(solver: Solver) -> ODE | SDE:
+    return SDE() if solver.is_stochastic else ODE()
 
 
 def most_steps(model: Any, solver: Solver, nfe: int) -> tuple[int, int] | None:
@@ -80,7 +82,7 @@ def features(judge: nn.Module, images: Tensor) -> np.ndarray:
 
 def draw_samples(model: Any, solver: Solver, steps: int, seed: int, n: int) -> itscale.Result:
     """``n`` samples of every digit, one digit a group."""
-    return itscale.sample(
+    return sample(
         model,
         n=n,
         groups=10,
@@ -196,7 +198,7 @@ def _cell(nfe: int, point: tuple[int, float, float] | None) -> str:
 
 
 def draw(rows: Iterable[Row], path: Path) -> None:
-    """Frechet distance of the ODE and of the solvers with noise, and the error of the ODE; logarithmic axes."""
+    """Frechet distances of both kinds of solvers, and the error of the ODE; logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -267,7 +269,7 @@ def main() -> None:
     if args.samples < 10 or args.samples % 10:
         parser.error("--samples must be a multiple of 10: as many of every digit")
     torch.set_num_threads(args.threads)
-    model, judge = itscale.load("digits"), load_classifier("digit-judge")
+    model, judge = load("digits"), load_classifier("digit-judge")
     held_out = split(args.data)[1]
     real = features(judge, held_out.unit())
     n, facts = args.samples // 10, {"samples": args.samples, "weights": digest()}

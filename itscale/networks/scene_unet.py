@@ -29,8 +29,8 @@ class PromptAttention(nn.Module):
         self.key_value = nn.Linear(token, 2 * self.width)
         self.nothing = nn.Parameter(torch.zeros(2 * self.width))
         self.out = nn.Conv2d(self.width, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -57,6 +57,8 @@ class SceneUNet(nn.Module):
     since objects far apart have to agree on their number. An all-zero encoding stands for "any scene". Every
     row is computed by itself.
     """
+
+    frequencies: Tensor
 
     def __init__(
         self, wide: int = 32, deep: int = 120, deep_blocks: int = 2, embedding: int = 192, token: int = 96
@@ -88,8 +90,8 @@ class SceneUNet(nn.Module):
         self.leave = ResidualBlock(wide, embedding)
         self.norm = nn.GroupNorm(8, wide)
         self.head = nn.Conv2d(wide, 12, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, x: Float[Tensor, "rows 3 32 32"], t: Time, prompt: Float[Tensor, "rows 37"]
