@@ -35,10 +35,11 @@ from itscale.experiments.train_digits import Digits, split
 from torch import Tensor, nn
 
 from itscale.errors import ConfigError
-from itscale.models import load
+from itscale.models.bundled import load_digits
 from itscale.networks.classifiers import load_classifier
 from itscale.preparation import prepare
 from itscale.process import ODE, SDE
+from itscale.result import Result
 from itscale.sampling import sample
 from itscale.solvers import Interval, Restart, Solver, get_solver
 
@@ -80,7 +81,7 @@ def features(judge: nn.Module, images: Tensor) -> np.ndarray:
         return torch.cat([judge.features(part) for part in images.split(500)]).double().numpy()
 
 
-def draw_samples(model: Any, solver: Solver, steps: int, seed: int, n: int) -> itscale.Result:
+def draw_samples(model: Any, solver: Solver, steps: int, seed: int, n: int) -> Result:
     """``n`` samples of every digit, one digit a group."""
     return sample(
         model,
@@ -198,12 +199,12 @@ def _cell(nfe: int, point: tuple[int, float, float] | None) -> str:
 
 
 def draw(rows: Iterable[Row], path: Path) -> None:
-    """Frechet distances of both kinds of solvers, and the error of the ODE; logarithmic axes."""
+    """Frechet distances of the ODE and with noise, and the error of the ODE, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     rows = list(rows)
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.8), layout="constrained")
@@ -229,9 +230,10 @@ def draw(rows: Iterable[Row], path: Path) -> None:
         for which, at in ((axis.xaxis, NFE), (axis.yaxis, ticks)):
             which.set_major_locator(FixedLocator(at))
             which.set_minor_locator(NullLocator())
-            which.set_major_formatter(ScalarFormatter())
+            which.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False)
+    axes[0].set_ylim(0.15, 1.5)  # sde-heun with few steps lies far above
     axes[0].set_ylabel("Frechet distance, judge's features")
     axes[2].set_ylabel("root mean square difference, pixels in [-1, 1]")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +271,7 @@ def main() -> None:
     if args.samples < 10 or args.samples % 10:
         parser.error("--samples must be a multiple of 10: as many of every digit")
     torch.set_num_threads(args.threads)
-    model, judge = load("digits"), load_classifier("digit-judge")
+    model, judge = load_digits(), load_classifier("digit-judge")
     held_out = split(args.data)[1]
     real = features(judge, held_out.unit())
     n, facts = args.samples // 10, {"samples": args.samples, "weights": digest()}
