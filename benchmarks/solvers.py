@@ -390,9 +390,9 @@ def normals_line() -> str:
 
 HEAD = """# Solvers
 
-Written by `python benchmarks/solvers.py --out docs/benchmarks/solvers.md`, where all is explained. 2 CPU cores,
-one thread; torch {torch}, diffusers {diffusers}. Batches of {batch} digits. Microseconds of processor time a
-step, without the network; compare ratios.
+Written by `python benchmarks/solvers.py --out docs/benchmarks/solvers.md`, where all is explained.
+2 CPU cores, one thread; torch {torch}, diffusers {diffusers}. Batches of {batch} digits. Microseconds
+of processor time a step, without the network; compare ratios.
 
 ## Against the schedulers of diffusers
 
