@@ -285,7 +285,9 @@ class Worker:
                 return self._evaluate(y, to, group if among is None else group[among])
 
             move = kernel(here, past, step, look, z)
-            memory = (here.denoised, *past) if move.memory is None else move.memory
+            memory = move.memory
+            if memory is None:
+                memory = (here.denoised, *past) if kernel.history else ()
             yield move, where, memory[: kernel.history], change
 
     def _noise(

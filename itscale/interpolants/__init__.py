@@ -18,6 +18,7 @@ from itscale.interpolants.predictions import (
     noise,
     raw_from,
     score,
+    step_to_denoised,
     velocity,
 )
 from itscale.interpolants.table import Table
@@ -46,6 +47,7 @@ __all__ = [
     "noise",
     "raw_from",
     "score",
+    "step_to_denoised",
     "velocity",
 ]
 

@@ -4,7 +4,7 @@ With ``x = alpha D + sigma E``, where ``D = E[x_1 | x_t]`` is the denoised sampl
 noise, ``velocity = alpha' D + sigma' E``, ``score = -E / sigma`` and ``v = alpha E - sigma D`` (this form on
 every path; where ``alpha^2 + sigma^2 = 1`` it is the v-prediction of Salimans and Ho, arXiv:2202.00512).
 Each conversion is ``p x + q raw`` with factors found in float64: one or two passes over the states, in their
-dtype.
+dtype. Factors at one time for all rows are found once: a sampler comes to the same times again and again.
 
 A quantity that a prediction does not determine at some time (the data mean where ``alpha = 0`` from a noise
 prediction, the score where ``sigma = 0``) raises instead of returning an infinity.
@@ -12,11 +12,14 @@ prediction, the score where ``sigma = 0``) raises instead of returning an infini
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
+from torch import Tensor
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.interpolants.base import Interpolant, as_time
@@ -24,6 +27,8 @@ from itscale.types import State, Time, expand_over_event
 
 Kind = Literal["velocity", "noise", "denoised", "v"]
 KINDS: tuple[str, ...] = get_args(Kind)
+Factors: TypeAlias = tuple[Time, Time]
+"""``p`` and ``q``."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Coefficients:
     sigma: Time
     d_alpha: Time
     d_sigma: Time
+    found: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
+    """Factors ``p`` and ``q`` by what is wanted and what is predicted, for a time ``()``."""
 
     @property
     def wronskian(self) -> Time:
@@ -42,8 +49,28 @@ class Coefficients:
 
 
 def coefficients(interpolant: Interpolant, t: Time | float) -> Coefficients:
-    """Evaluate a path at a time ``()`` or at one time per row ``(rows,)``."""
+    """Evaluate a path at a time ``()``, which is remembered, or at one time per row ``(rows,)``."""
     t = as_time(t)
+    if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad and _is_fixed(interpolant):
+        return _remembered(interpolant, float(t))
+    return _evaluated(interpolant, t)
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(interpolant: Interpolant, t: float) -> Coefficients:
+    return _evaluated(interpolant, as_time(t))
+
+
+def _is_fixed(interpolant: Interpolant) -> bool:
+    """Whether a path is a frozen dataclass of plain settings: others may change between two looks."""
+    parameters = getattr(type(interpolant), "__dataclass_params__", None)
+    try:
+        return parameters is not None and parameters.frozen and hash(interpolant) is not None
+    except TypeError:
+        return False
+
+
+def _evaluated(interpolant: Interpolant, t: Tensor) -> Coefficients:
     return Coefficients(
         interpolant.alpha(t), interpolant.sigma(t), interpolant.d_alpha(t), interpolant.d_sigma(t)
     )
@@ -51,41 +78,53 @@ def coefficients(interpolant: Interpolant, t: Time | float) -> Coefficients:
 
 def denoised(kind: Kind, raw: State, x: State, c: Coefficients) -> State:
     """Denoised sample ``E[x_1 | x_t]``. Undetermined for ``kind="noise"`` where ``alpha = 0``."""
-    alpha, sigma = c.alpha, c.sigma
     if kind == "denoised":
         return raw.to(x.dtype)
+    return _combine("denoised sample", kind, x, raw, c, _denoised_factors)
+
+
+def _denoised_factors(kind: Kind, c: Coefficients) -> Factors:
+    alpha, sigma = c.alpha, c.sigma
     if kind == "velocity":
         clean, wronskian = sigma == 0, c.wronskian
         # Where sigma = 0, x = alpha D whatever the velocity; sigma' and the Wronskian may be infinite there.
-        p = torch.where(clean, 1 / alpha, -c.d_sigma / wronskian)
-        q = torch.where(clean, torch.zeros_like(sigma), sigma / wronskian)
-    elif kind == "noise":
-        p, q = 1 / alpha, -sigma / alpha
-    elif kind == "v":
+        on_state = torch.where(clean, 1 / alpha, -c.d_sigma / wronskian)
+        return on_state, torch.where(clean, torch.zeros_like(sigma), sigma / wronskian)
+    if kind == "noise":
+        return 1 / alpha, -sigma / alpha
+    if kind == "v":
         power = alpha**2 + sigma**2
-        p, q = alpha / power, -sigma / power
-    else:
-        raise unknown_name("prediction", kind, KINDS)
-    return _combine("denoised sample", kind, x, p, raw, q)
+        return alpha / power, -sigma / power
+    raise unknown_name("prediction", kind, KINDS)
+
+
+def step_to_denoised(kind: Kind, raw: State, x: State, c: Coefficients, a: float, b: float) -> State:
+    """``a x + b D`` from one prediction without making the denoised sample D, at a time ``()``."""
+    if kind == "denoised":
+        return (x * a).add_(raw, alpha=b)
+    p, q = _known("denoised sample", kind, c, _denoised_factors)
+    return (x * (a + b * p)).add_(raw, alpha=b * q)
 
 
 def noise(kind: Kind, raw: State, x: State, c: Coefficients) -> State:
     """Noise ``E[x_0 | x_t]``; where ``sigma = 0`` a denoised sample gives its exact value there, 0."""
-    alpha, sigma = c.alpha, c.sigma
     if kind == "noise":
         return raw.to(x.dtype)
+    return _combine("noise", kind, x, raw, c, _noise_factors)
+
+
+def _noise_factors(kind: Kind, c: Coefficients) -> Factors:
+    alpha, sigma = c.alpha, c.sigma
     if kind == "velocity":
         wronskian = c.wronskian
-        p, q = c.d_alpha / wronskian, -alpha / wronskian
-    elif kind == "denoised":
+        return c.d_alpha / wronskian, -alpha / wronskian
+    if kind == "denoised":
         inverse = torch.where(sigma == 0, torch.zeros_like(sigma), 1 / sigma)
-        p, q = inverse, -alpha * inverse
-    elif kind == "v":
+        return inverse, -alpha * inverse
+    if kind == "v":
         power = alpha**2 + sigma**2
-        p, q = sigma / power, alpha / power
-    else:
-        raise unknown_name("prediction", kind, KINDS)
-    return _combine("noise", kind, x, p, raw, q)
+        return sigma / power, alpha / power
+    raise unknown_name("prediction", kind, KINDS)
 
 
 def velocity(kind: Kind, raw: State, x: State, c: Coefficients) -> State:
@@ -94,40 +133,44 @@ def velocity(kind: Kind, raw: State, x: State, c: Coefficients) -> State:
     Undetermined for ``kind="noise"`` where ``alpha = 0``, and for all but ``"velocity"`` where ``sigma'`` is
     infinite.
     """
-    alpha, sigma = c.alpha, c.sigma
     if kind == "velocity":
         return raw.to(x.dtype)
+    return _combine("velocity", kind, x, raw, c, _velocity_factors)
+
+
+def _velocity_factors(kind: Kind, c: Coefficients) -> Factors:
+    alpha, sigma = c.alpha, c.sigma
     if kind == "noise":
-        p, q = c.d_alpha / alpha, -c.wronskian / alpha
-    elif kind == "denoised":
+        return c.d_alpha / alpha, -c.wronskian / alpha
+    if kind == "denoised":
         # Where sigma = 0 the noise is 0 and the velocity is alpha' D, unless sigma' is infinite.
         clean = (sigma == 0) & torch.isfinite(c.d_sigma)
-        p = torch.where(clean, torch.zeros_like(sigma), c.d_sigma / sigma)
-        q = torch.where(clean, c.d_alpha, c.wronskian / sigma)
-    elif kind == "v":
+        on_state = torch.where(clean, torch.zeros_like(sigma), c.d_sigma / sigma)
+        return on_state, torch.where(clean, c.d_alpha, c.wronskian / sigma)
+    if kind == "v":
         power = alpha**2 + sigma**2
-        p, q = (alpha * c.d_alpha + sigma * c.d_sigma) / power, -c.wronskian / power
-    else:
-        raise unknown_name("prediction", kind, KINDS)
-    return _combine("velocity", kind, x, p, raw, q)
+        return (alpha * c.d_alpha + sigma * c.d_sigma) / power, -c.wronskian / power
+    raise unknown_name("prediction", kind, KINDS)
 
 
 def score(kind: Kind, raw: State, x: State, c: Coefficients) -> State:
     """Score ``grad log p_t(x_t)``. Undetermined where ``sigma = 0``, by every kind of prediction."""
+    return _combine("score", kind, x, raw, c, _score_factors)
+
+
+def _score_factors(kind: Kind, c: Coefficients) -> Factors:
     alpha, sigma = c.alpha, c.sigma
     if kind == "velocity":
         divisor = sigma * c.wronskian
-        p, q = -c.d_alpha / divisor, alpha / divisor
-    elif kind == "noise":
-        p, q = torch.zeros_like(sigma), -1 / sigma
-    elif kind == "denoised":
-        p, q = -1 / sigma**2, alpha / sigma**2
-    elif kind == "v":
+        return -c.d_alpha / divisor, alpha / divisor
+    if kind == "noise":
+        return torch.zeros_like(sigma), -1 / sigma
+    if kind == "denoised":
+        return -1 / sigma**2, alpha / sigma**2
+    if kind == "v":
         power = alpha**2 + sigma**2
-        p, q = -1 / power, -alpha / (sigma * power)
-    else:
-        raise unknown_name("prediction", kind, KINDS)
-    return _combine("score", kind, x, p, raw, q)
+        return -1 / power, -alpha / (sigma * power)
+    raise unknown_name("prediction", kind, KINDS)
 
 
 def raw_from(kind: Kind, denoised: State, noise: State, c: Coefficients) -> State:
@@ -137,24 +180,48 @@ def raw_from(kind: Kind, denoised: State, noise: State, c: Coefficients) -> Stat
     if kind == "noise":
         return noise
     if kind == "velocity":
-        return _combine("velocity", "denoised sample and noise", denoised, c.d_alpha, noise, c.d_sigma)
+        return _combine("velocity", _BOTH, denoised, noise, c, lambda _, c: (c.d_alpha, c.d_sigma))
     if kind == "v":
-        return _combine("v", "denoised sample and noise", denoised, -c.sigma, noise, c.alpha)
+        return _combine("v", _BOTH, denoised, noise, c, lambda _, c: (-c.sigma, c.alpha))
     raise unknown_name("prediction", kind, KINDS)
 
 
-def _combine(wanted: str, kind: str, x: State, p: Time, raw: State, q: Time) -> State:
+_BOTH = "denoised sample and noise"
+
+
+def _combine(
+    wanted: str,
+    kind: str,
+    x: State,
+    raw: State,
+    c: Coefficients,
+    factors: Callable[[Any, Coefficients], Factors],
+) -> State:
     """``p x + q raw``; never scales ``raw`` by itself, which may be in half precision."""
-    if p.ndim == 0:
-        scale, step = float(p), float(q)
-        if not (math.isfinite(scale) and math.isfinite(step)):
-            raise _undetermined(wanted, kind)
+    if c.alpha.ndim == 0:
+        scale, step = _known(wanted, kind, c, factors)
         if scale == 0:
             return raw.to(x.dtype) * step
+        if scale != 1 and x.dtype == raw.dtype:
+            return (x * scale).add_(raw, alpha=step)  # a state less to allocate
         return torch.add(x if scale == 1 else x * scale, raw, alpha=step)
+    p, q = factors(kind, c)
     if not bool((torch.isfinite(p) & torch.isfinite(q)).all()):
         raise _undetermined(wanted, kind)
     return torch.addcmul(x * expand_over_event(p, x), raw.to(x.dtype), expand_over_event(q, x))
+
+
+def _known(
+    wanted: str, kind: str, c: Coefficients, factors: Callable[[Any, Coefficients], Factors]
+) -> tuple[float, float]:
+    """The factors at a time ``()``."""
+    if (wanted, kind) not in c.found:
+        p, q = factors(kind, c)
+        c.found[wanted, kind] = float(p), float(q)
+    found = c.found[wanted, kind]
+    if not (math.isfinite(found[0]) and math.isfinite(found[1])):
+        raise _undetermined(wanted, kind)
+    return found
 
 
 def _undetermined(wanted: str, kind: str) -> ConfigError:

@@ -48,6 +48,13 @@ class Table(Interpolant):
                 "give a last value of exactly 0 (zero terminal SNR) as 2**-24"
             )
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.alphas_bar)
+
+    def __hash__(self) -> int:
+        return self._hash  # a thousand numbers are hashed once
+
     def __repr__(self) -> str:
         first, last = self.alphas_bar[0], self.alphas_bar[-1]
         return f"Table({len(self.alphas_bar)} levels, alphas_bar {first:.6g} to {last:.6g})"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from itscale import interpolants
@@ -43,6 +44,12 @@ class Evaluation:
     def denoised(self) -> Tensor:
         """E[x_1 | x_t = x]: the posterior mean of the data."""
         return interpolants.denoised(self.kind, self.raw, self.x, self.coefficients)
+
+    def step_to_denoised(self, a: float, b: float) -> Tensor:
+        """``a x + b denoised`` in two passes over the states, at a time ``()``."""
+        if "denoised" in self.__dict__ or self.raw.dtype != self.x.dtype:
+            return torch.mul(self.denoised, b).add_(self.x, alpha=a)
+        return interpolants.step_to_denoised(self.kind, self.raw, self.x, self.coefficients, a, b)
 
     @cached_property
     def noise(self) -> Tensor:

@@ -23,6 +23,7 @@ class HeunKernel:
     process: ContinuousProcess
     schedule: Schedule
     exponential: LinearUpdate  # first step from pure noise, and the last jump
+    spread: tuple[float, ...]  # standard deviation of the noise of every step but the last
     gaussian: bool = False
     history: int = 0
     takes_levels: bool = False
@@ -47,9 +48,9 @@ class HeunKernel:
         drift = self.process.drift(at)
         predicted = torch.add(at.x, drift, alpha=h)
         if z is not None:
-            predicted.add_(z, alpha=math.sqrt(self.schedule.variance(level)))
-        correction = self.process.drift(look(predicted, level + 1)) - drift
-        return Move(predicted.add_(correction, alpha=h / 2), z)
+            predicted.add_(z, alpha=self.spread[level])
+        ahead = self.process.drift(look(predicted, level + 1))
+        return Move(predicted.add_(ahead, alpha=h / 2).add_(drift, alpha=-h / 2), z)
 
 
 @dataclass(frozen=True)
@@ -95,4 +96,5 @@ class SDEHeun:
 
 def _build(process: ContinuousProcess, times: Tensor) -> HeunKernel:
     schedule = Schedule.of(process, times)
-    return HeunKernel(process, schedule, LinearUpdate.build(schedule, exponential_row))
+    spread = tuple(math.sqrt(schedule.variance(level)) for level in range(schedule.steps - 1))
+    return HeunKernel(process, schedule, LinearUpdate.build(schedule, exponential_row), spread)

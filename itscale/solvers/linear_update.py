@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -86,8 +87,14 @@ class LinearUpdate:
     def history(self) -> int:
         return self.b.shape[-1] - 1
 
+    @cached_property
+    def _rows(self) -> list[list[Row]]:
+        """The table in plain numbers, by depth and level."""
+        tables = self.a.tolist(), self.b.tolist(), self.c.tolist()
+        return [[Row(*row) for row in zip(*of_depth, strict=True)] for of_depth in zip(*tables, strict=True)]
+
     def is_noisy(self, level: int) -> bool:
-        return bool(self.c[0, level] > 0)
+        return self._rows[0][level].c > 0
 
     def extra_looks(self, level: int) -> int:
         return 0
@@ -96,15 +103,20 @@ class LinearUpdate:
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
     ) -> Move:
         depth = min(len(history), self.history)
+        if isinstance(level, int) and not self.history and self.remember is None:
+            a, (b, *_), c = self._rows[0][level]
+            x = at.step_to_denoised(a, b) if a else torch.mul(at.denoised, b)
+            if z is not None and c:
+                x.add_(z, alpha=c)
+            return Move(x, z, c)
         denoised = [at.denoised, *history[:depth]]
         memory = None if self.remember is None else self.remember(at, history[:depth])
         if isinstance(level, int):
-            a, c = float(self.a[depth, level]), float(self.c[depth, level])
-            b = self.b[depth, level, : depth + 1].tolist()
+            a, b, c = self._rows[depth][level]
             x = torch.mul(denoised[0], b[0])
             if a:
                 x.add_(at.x, alpha=a)
-            for factor, sample in zip(b[1:], denoised[1:], strict=True):
+            for factor, sample in zip(b[1 : depth + 1], denoised[1:], strict=True):
                 if factor:
                     x.add_(sample, alpha=factor)
             if z is not None and c:
