@@ -79,7 +79,8 @@ def test_two_workers_write_what_one_writes_and_load_a_model_once_each(tmp_path, 
     assert (one.exit_code, two.exit_code, len(one.rows)) == (0, 0, 6)
     assert plain(two.rows) == plain(one.rows)
     loaded = (tmp_path / "loaded").read_text().splitlines()
-    assert len(loaded) == len(set(loaded)) == 2  # this process had it already
+    # one entry a worker that computed anything: six short cells may be over before the second has started
+    assert 1 <= len(loaded) == len(set(loaded)) <= 2
     for name in ("samples.jsonl", "trace.jsonl"):
         assert lines(two.folder, name) == lines(one.folder, name)
     assert {p.name for p in two.folder.iterdir()} == {p.name for p in one.folder.iterdir()}
