@@ -117,11 +117,6 @@ class Ledger:
             else:
                 self.per_run[name] += int(amount)
 
-    def left(self, what: str) -> int | None:
-        """Units of ``what`` that the group closest to its limit can still spend; None without a limit."""
-        limit = getattr(self.budget, what, None) if self.budget else None
-        return None if limit is None else int(limit) - int(self.per_group[what].max())
-
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started

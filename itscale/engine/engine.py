@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,15 @@ from torch import Tensor
 from itscale import particles as core
 from itscale.budget import Ledger
 from itscale.engine.particles import Particles
+from itscale.engine.watch import Watch
 from itscale.engine.worker import Place, Scored
-from itscale.errors import NonFiniteState, RewardError
+from itscale.errors import RewardError
 from itscale.guides import Guide
 from itscale.noise import Address, Noise, Purpose
 from itscale.pools import OpenPool
 from itscale.potentials import Potential
 from itscale.process import ContinuousProcess
 from itscale.solvers import Kernel
-
-MAX_DEAD = 0.1  # share of non-finite states above which a run stops
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Engine:
         has_gradient: whether the reward is differentiable.
         ancestors: per move, and once at the end, the slot of every particle's ancestor in the population of
             the move before (of the first draw for the first move).
-        warnings: what a reader of the numbers should know.
         notes: what the method says of its run, plain values by name.
+        watch: what went wrong without stopping the run.
     """
 
     def __init__(
@@ -78,11 +77,9 @@ class Engine:
         self.initial = initial
         self.process = process
         self.ancestors: list[Int64[Tensor, "g n"]] = []
-        self.warnings: list[str] = []
         self.notes: dict[str, Any] = {}
+        self.watch = Watch()
         self._last_place: tuple[tuple[int, int, int], Place] | None = None
-        self._constant_scores = 0
-        self._has_resampled = False
 
     @property
     def groups(self) -> int:
@@ -157,11 +154,10 @@ class Engine:
 
     def accept(self, p: Particles, q: Particles, log_ratio: Float64[Tensor, "g n"]) -> Particles:
         """Replace particles of p by those of q with probability ``min(1, exp(log_ratio))`` (Metropolis)."""
-        u = self._uniforms(q, Purpose.ACCEPT, p.n)
-        mask = u.log() < log_ratio
-        flat = torch.arange(mask.numel()) + mask.numel() * mask.reshape(-1)
-        rows = self.pool.join([p.rows, q.rows]).take(flat)
-        return replace(q.where(mask, p), rows=rows, move=q.move + 1)
+        u = self.uniforms(q, Purpose.ACCEPT, p.n)
+        column = torch.arange(p.n).expand(p.groups, -1)
+        taken = self.gather([p, q], torch.where(u.log() < log_ratio, column + p.n, column))
+        return replace(taken, move=q.move + 1)
 
     def look(self, p: Particles, gradient: bool = False) -> Particles:
         """Evaluate the model at rows that were not looked at yet: one NFE each.
@@ -217,7 +213,7 @@ class Engine:
             cached_rewards=int(shape.numel() - calls.sum()),
             invalid_rewards=int((~valid).sum()),
         )
-        self._count_dead(p, finite)
+        self.ledger.charge(dead_states=self.watch.count_dead(finite, level))
         if not valid.any():
             reason = scored.reasons[0] if scored.reasons else "NaN or +inf"
             raise RewardError(f"the reward has no valid score for any of {valid.numel()} samples: {reason}")
@@ -228,7 +224,7 @@ class Engine:
         value = torch.where(finite, value, -torch.inf)
         p = replace(p, reward=reward, value=value, scored=p.level, valid=valid)
         if not final:
-            self._warn_if_constant(reward)
+            self.watch.see_scores(reward)
         return self._final_score(p)
 
     def weight(self, p: Particles, potential: Potential | None = None) -> Particles:
@@ -263,23 +259,17 @@ class Engine:
         If ``n`` is another number of particles than there are, every group is resampled to it.
         """
         if n is not None and n != p.n:
-            return self._resize(p, scheme, n)
+            u = self.uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, n))
+            return self._resampled(p, core.resample(p.log_weights, u, scheme, n))
         mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
         if not mask.any():
             return replace(p, move=p.move + 1)
-        self._warn_if_collapsed(p)
-        u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
+        self.watch.see_weights(p.log_weights, self.tilt)
+        u = self.uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
         done = core.adaptive(mask, p.log_weights, u, scheme)
-        return replace(
-            p.take(done.ancestors),
-            log_weights=done.log_weights,
-            log_evidence=p.log_evidence + done.log_evidence_increment,
-            move=p.move + 1,
-        )
+        return self._resampled(p, done)
 
-    def _resize(self, p: Particles, scheme: str, n: int) -> Particles:
-        u = self._uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, n))
-        done = core.resample(p.log_weights, u, scheme, n)
+    def _resampled(self, p: Particles, done: core.Resampled) -> Particles:
         return replace(
             p.take(done.ancestors),
             log_weights=done.log_weights,
@@ -294,7 +284,7 @@ class Engine:
         unbiased (nested SMC); without it weights are dropped (the soft value method as published).
         """
         parents = p.n // children
-        u = self._uniforms(p, Purpose.SELECT, parents)
+        u = self.uniforms(p, Purpose.SELECT, parents)
         picked = core.select_children(p.log_weights.reshape(p.groups, parents, children), u, argmax=argmax)
         kept = p.take(picked.child + children * torch.arange(parents))
         weights = picked.log_mean if correct else torch.zeros_like(picked.log_mean)
@@ -306,7 +296,7 @@ class Engine:
 
     def thin(self, p: Particles, m: int) -> Particles:
         """Keep m particles, none twice, with weights that make the choice unbiased."""
-        u = self._uniforms(p, Purpose.SELECT, core.tournament_size(p.n))
+        u = self.uniforms(p, Purpose.SELECT, core.tournament_size(p.n))
         kept = core.without_duplicates(core.normalise(p.log_weights), m, u)
         is_dead = core.is_dead(p.log_weights)
         gain = torch.where(is_dead, 0.0, core.log_mean_exp(p.log_weights))
@@ -319,40 +309,13 @@ class Engine:
 
     def gather(self, populations: Sequence[Particles], index: Int64[Tensor, "g m"]) -> Particles:
         """Keep particles of several populations of the same groups; columns are counted across them."""
-        first, offset, flat = populations[0], 0, []
+        flat, offset = [], 0
         for p in populations:
             flat.append(offset + torch.arange(p.groups * p.n).reshape(p.groups, p.n))
             offset += p.groups * p.n
-        rows = self.pool.join([p.rows for p in populations]).take(
-            torch.cat(flat, 1).gather(1, index).reshape(-1)
-        )
-        fields = [p.repeat(1) for p in populations]
-
-        def together(parts: list[Tensor]) -> Tensor:
-            joined = torch.cat(parts, 1)
-            shape = index.reshape(*index.shape, *(1,) * (joined.ndim - 2)).expand(
-                *index.shape, *joined.shape[2:]
-            )
-            return joined.gather(1, shape)
-
-        merged: dict[str, Any] = {
-            name: together([f[name] for f in fields]) for name in fields[0] if name not in ("carry", "origin")
-        }
-        merged["origin"] = together([p.origin for p in populations])
-        shared = set.intersection(*(set(p.carry) for p in populations))
-        merged["carry"] = {name: together([p.carry[name] for p in populations]) for name in sorted(shared)}
-        move = torch.stack([p.move for p in populations]).amax(0)
-        return replace(first, rows=rows, move=move, **merged)
-
-    def afford(self, nfe: int = 0, reward_calls: int = 0) -> int:
-        """How many more rows, at these costs each, every group can still pay; at least 0."""
-        costs = {"nfe": nfe, "model_rows": nfe * self.rows_per_look, "reward_calls": reward_calls}
-        bounds = [
-            left // cost
-            for what, cost in costs.items()
-            if cost and (left := self.ledger.left(what)) is not None
-        ]
-        return max(0, min(bounds)) if bounds else 2**62
+        chosen = torch.cat(flat, 1).gather(1, index).reshape(-1)
+        rows = self.pool.join([p.rows for p in populations]).take(chosen)
+        return Particles.merge(populations, index, rows)
 
     def is_noisy(self, level: int) -> bool:
         """Whether the move from this level separates copies."""
@@ -384,20 +347,16 @@ class Engine:
         """Return what the engine remembers of a run, as plain values."""
         return {
             "ancestors": list(self.ancestors),
-            "warnings": list(self.warnings),
             "notes": dict(self.notes),
-            "constant_scores": self._constant_scores,
-            "has_resampled": self._has_resampled,
+            "watch": self.watch.snapshot(),
             "ledger": self.ledger.snapshot(self.pool.counters()),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a snapshot."""
         self.ancestors = list(saved["ancestors"])
-        self.warnings = list(saved["warnings"])
         self.notes = dict(saved["notes"])
-        self._constant_scores = saved["constant_scores"]
-        self._has_resampled = saved["has_resampled"]
+        self.watch = Watch(**saved["watch"])
         self.ledger.restore(saved["ledger"])
 
     def _value(self, reward: Tensor) -> Tensor:
@@ -408,45 +367,6 @@ class Engine:
         kept = p.valid | (p.level < self.steps)
         reward = torch.where(kept, p.reward, -torch.inf)
         return replace(p, reward=reward, value=torch.where(kept, p.value, -torch.inf))
-
-    def _count_dead(self, p: Particles, finite: Tensor) -> None:
-        dead = int((~finite).sum())
-        if not dead:
-            return
-        self.ledger.charge(dead_states=dead)
-        if dead > MAX_DEAD * finite.numel():
-            where = (~finite).nonzero().tolist()[:5]
-            raise NonFiniteState(
-                f"{dead} of {finite.numel()} states are NaN or infinite at level {_one_level(p.level)} "
-                f"(first (group, particle): {where}); use more steps, a smaller diffusion coefficient or tilt"
-            )
-
-    def _warn_if_constant(self, reward: Tensor) -> None:
-        is_constant = reward.numel() > 1 and bool((reward == reward.flatten()[0]).all())
-        self._constant_scores = self._constant_scores + 1 if is_constant else 0
-        if self._constant_scores == 3:
-            self.warnings.append(
-                "the reward was the same for all particles three times in a row: steering does nothing then; "
-                "check prompts, weights, and whether the reward sees what it expects"
-            )
-
-    def _warn_if_collapsed(self, p: Particles) -> None:
-        if self._has_resampled:
-            return
-        self._has_resampled = True
-        ess = core.effective_sample_size(p.log_weights)
-        worst = int(ess.argmin())
-        if p.n < 4 or float(ess[worst]) >= 2:
-            return
-        low, high = 0.0, 1.0
-        for _ in range(30):  # the share of the weights' logarithm at which half the particles count
-            middle = (low + high) / 2
-            half = core.effective_sample_size(middle * p.log_weights[worst]) >= p.n / 2
-            low, high = (middle, high) if half else (low, middle)
-        self.warnings.append(
-            f"only {float(ess[worst]):.1f} of {p.n} particles counted at the first resampling: the tilt is "
-            f"too sharp for so few; about tilt={low * self.tilt:.2g} would keep half of them"
-        )
 
     def _charge_looks(self, looks: Int64[Tensor, " g"]) -> None:
         self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look)
@@ -480,9 +400,6 @@ class Engine:
 
     def uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
         """Uniforms of the groups' present move; a purpose may be used once a move."""
-        return self._uniforms(p, purpose, count)
-
-    def _uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
         zero = torch.zeros(p.groups, dtype=torch.int64)
         return self.noise.uniform(purpose, Address(self.group_ids, p.move, zero, zero), count)
 
@@ -491,24 +408,3 @@ def _one_level(level: Int64[Tensor, "g n"]) -> int | Tensor:
     """The level of all rows, or one per row where they differ."""
     first = int(level[0, 0])
     return first if bool((level == first).all()) else level.reshape(-1)
-
-
-Callback = Callable[["Step"], None]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What ``on_step`` sees after each move.
-
-    Attributes:
-        ancestors: per particle, the slot of its ancestor in the population of the step before.
-    """
-
-    level: int
-    steps: int
-    t: float
-    particles: Particles
-    ess: Float64[Tensor, " g"]
-    nfe: int
-    best_reward: float
-    ancestors: Int64[Tensor, "g n"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -92,15 +93,24 @@ class Particles:
         flat = (index + self.n * torch.arange(self.groups)[:, None]).reshape(-1)
         return replace(self, rows=self.rows.take(flat), **self._fields(lambda f: _gather(f, index)))
 
-    def where(self, mask: Bool[Tensor, "g n"], other: Particles) -> Particles:
-        """Return the driver-side fields of ``other`` where the mask is off; rows are left to the caller."""
+    @classmethod
+    def merge(cls, populations: Sequence[Particles], index: Int64[Tensor, "g m"], rows: Rows) -> Particles:
+        """Gather the driver-side fields of several populations, columns counted across them.
 
-        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(mask.reshape(*mask.shape, *(1,) * (mine.ndim - 2)), mine, theirs)
+        What not all of them carry is dropped; evidence and groups are the first one's.
+        """
+        shared = set.intersection(*(set(p.carry) for p in populations))
 
-        fields = {name: pick(getattr(self, name), getattr(other, name)) for name in _PER_PARTICLE}
-        carry = {name: pick(value, other.carry[name]) for name, value in self.carry.items()}
-        return replace(self, **fields, carry=carry)
+        def together(fields: list[Tensor]) -> Tensor:
+            return _gather(torch.cat(fields, 1), index)
+
+        return replace(
+            populations[0],
+            rows=rows,
+            move=torch.stack([p.move for p in populations]).amax(0),
+            **{name: together([getattr(p, name) for p in populations]) for name in _PER_PARTICLE},
+            carry={name: together([p.carry[name] for p in populations]) for name in sorted(shared)},
+        )
 
     def repeat(self, children: int) -> dict[str, Any]:
         """Return the driver-side fields of ``children`` copies each; child c of slot i is at i * m + c."""

@@ -202,7 +202,7 @@ class RBF:
         )
         short = int((kept.level < engine.steps - 1).sum())
         if short:
-            engine.warnings.append(
+            engine.watch.warnings.append(
                 f"the budget ran out before {short} of {kept.level.numel()} chains reached the last level: "
                 "their samples are denoised from a noisier one"
             )

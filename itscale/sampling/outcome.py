@@ -30,7 +30,7 @@ def make_result(
     has_evidence = method.claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
     has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
-    warnings = list(engine.warnings)
+    warnings = list(engine.watch.warnings)
     target = None if truncated else method.claim.target
     if truncated:
         warnings.append("the run was ended early: samples were denoised as they stood")

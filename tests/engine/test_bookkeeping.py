@@ -232,13 +232,3 @@ def test_a_jump_from_a_scored_level_needs_no_new_score():
     ended = engine.score(engine.jump(p))
     assert torch.equal(ended.reward, p.reward)
     assert engine.ledger.spent().reward_calls == [5, 5]
-
-
-def test_what_can_be_afforded_is_the_least_of_all_limits():
-    budget = itscale.Budget(nfe=50, model_rows=80, reward_calls=40)
-    engine = make_engine(wrapped(Network()), budget=budget, guidance=2.0, method=SMC(particles=2))
-    engine.look(engine.start(4))  # 4 NFE, 8 rows
-    assert engine.afford(nfe=1) == 36  # rows: 72 left at 2 each
-    assert engine.afford(reward_calls=1) == 40
-    assert engine.afford(nfe=3, reward_calls=1) == 12
-    assert make_engine(wrapped(Network())).afford(nfe=1) > 10**9
