@@ -12,9 +12,9 @@ from torch import Tensor
 
 from itscale import particles as core
 from itscale.budget import Ledger
+from itscale.engine.messages import Place, Scored
 from itscale.engine.particles import Particles
 from itscale.engine.watch import Watch
-from itscale.engine.worker import Place, Scored
 from itscale.errors import RewardError
 from itscale.guides import Guide
 from itscale.noise import Address, Noise, Purpose

@@ -15,34 +15,13 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from itscale.engine.messages import Place, Scored
 from itscale.engine.rows import Rows
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.scoring import Reward
 from itscale.solvers import Kernel, Move, shares_of
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which particles the rows are: noise address, and index of their group in this run."""
-
-    address: Address
-    group: Int64[Tensor, " rows"]
-
-    def __len__(self) -> int:
-        return len(self.address)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores on the driver: float64 rewards, whether each is one, whether the state is finite."""
-
-    reward: Float64[Tensor, " rows"]
-    valid: Tensor
-    finite: Tensor
-    calls: Int64[Tensor, " rows"]  # 1 where the reward ran, 0 where a cache answered
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass
@@ -118,7 +97,7 @@ class Worker:
                 reward = self._raw_reward(here.denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
-        return rows.with_(raw=raw, gradient=gradient), _scored(values, rows.x)
+        return rows.with_(raw=raw, gradient=gradient), Scored.of(values, rows.x)
 
     @torch.no_grad()
     def score_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
@@ -133,7 +112,7 @@ class Worker:
                 reward = self._raw_reward(denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), denoised)[0]
             values[part] = reward.detach().double()
-        return rows.with_(gradient=gradient), _scored(values, rows.x)
+        return rows.with_(gradient=gradient), Scored.of(values, rows.x)
 
     def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: slice) -> Tensor:
         assert self.reward is not None
@@ -390,13 +369,6 @@ def _no_look(*_: Any) -> Evaluation:
 def _present(raw: Tensor | None) -> Tensor:
     assert raw is not None, "a look comes first"
     return raw
-
-
-def _scored(values: Float64[Tensor, " rows"], x: Tensor) -> Scored:
-    """What a differentiable reward returned, with NaN and +inf as invalid."""
-    valid = ~(values.isnan() | (values == math.inf))
-    packed = torch.stack([values, valid.double(), x.flatten(1).isfinite().all(dim=1).double()]).cpu()
-    return Scored(packed[0], packed[1].bool(), packed[2].bool(), torch.ones(len(values), dtype=torch.int64))
 
 
 def _shared(z: Tensor, d: Tensor, shares: tuple[float, ...]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 import itscale
 from itscale.engine import Rows, Worker
-from itscale.engine.worker import Place
+from itscale.engine.messages import Place
 from itscale.methods import SMC, NestedSMC
 from itscale.noise import Address, Noise
 from itscale.preparation import prepare

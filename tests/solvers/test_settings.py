@@ -13,7 +13,7 @@ import torch
 import itscale
 from itscale import grids, models
 from itscale.engine import Rows, Worker
-from itscale.engine.worker import Place
+from itscale.engine.messages import Place
 from itscale.errors import ConfigError, UnknownName
 from itscale.methods import SMC, Needs
 from itscale.noise import Address, Noise

@@ -1,0 +1,47 @@
+"""What passes between the driver and the place where the rows live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.noise import Address
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which particles the rows are: noise address, and index of their group in this run."""
+
+    address: Address
+    group: Int64[Tensor, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores on the driver: float64 rewards, whether each is one, whether the state is finite."""
+
+    reward: Float64[Tensor, " rows"]
+    valid: Tensor
+    finite: Tensor
+    calls: Int64[Tensor, " rows"]  # 1 where the reward ran, 0 where a cache answered
+    reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Float64[Tensor, " rows"], x: Tensor) -> Scored:
+        """Make scores of what a differentiable reward returned: NaN and +inf are invalid.
+
+        Args:
+            values: where the rows live.
+            x: their states.
+        """
+        valid = ~(values.isnan() | (values == math.inf))
+        packed = torch.stack([values, valid.double(), x.flatten(1).isfinite().all(dim=1).double()])
+        reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
+        return cls(reward, ok.bool(), alive.bool(), torch.ones(len(values), dtype=torch.int64))
