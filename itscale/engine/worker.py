@@ -90,7 +90,7 @@ class Worker:
         """Evaluate network and reward at every row, and the reward's gradient through both."""
         raw, gradient = torch.empty_like(rows.x), torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
-        for part in self._chunks(len(rows)):
+        for part in self._chunks(len(rows), self._backward_chunk):
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_()
                 here = self._evaluate(x, _part(level, part), at.group[part])
@@ -105,7 +105,7 @@ class Worker:
         assert rows.raw is not None, "score needs a look first"
         gradient = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
-        for part in self._chunks(len(rows)):
+        for part in self._chunks(len(rows), self._backward_chunk):
             here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
             with torch.enable_grad():
                 denoised = here.denoised.detach().requires_grad_()
@@ -287,7 +287,8 @@ class Worker:
         z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), event, here.x.dtype)
         if guided is None:
             return z, None
-        d = guided.guide(View(here, level, gradient, at.group[chosen], self.bridge, guided.context))
+        pad = self.chunk if self.bitwise else None
+        d = guided.guide(View(here, level, gradient, at.group[chosen], self.bridge, guided.context, pad))
         along, spread = (z, d) if shares is None else _shared(z, d, shares)
         # Proposing z = d + xi in place of xi: log p - log q = -d.xi - |d|^2 / 2, exact for any kernel.
         change = -(d * (along + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
@@ -323,7 +324,7 @@ class Worker:
         real = x.shape[0]
         missing = self.chunk - real if self.bitwise else 0
         self.network_calls += 1
-        if not missing:
+        if missing <= 0 or x.requires_grad:  # rows go backwards one by one where bits count
             return self.process.evaluate(x, time, condition)
         self.padding_rows += missing * self.process.model.rows_per_look
         fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
@@ -333,9 +334,15 @@ class Worker:
         done = self.process.evaluate(padded, time_rows, condition)
         return Evaluation(x, time, done.kind, done.raw[:real], done.interpolant)
 
-    def _chunks(self, total: int) -> Iterator[slice]:
-        for start in range(0, total, self.chunk):
-            yield slice(start, min(start + self.chunk, total))
+    @property
+    def _backward_chunk(self) -> int:
+        """Rows that go backwards together: matrix products on the way back round by a row's position."""
+        return 1 if self.bitwise else self.chunk
+
+    def _chunks(self, total: int, size: int | None = None) -> Iterator[slice]:
+        size = size or self.chunk
+        for start in range(0, total, size):
+            yield slice(start, min(start + size, total))
 
     def _address(self, at: Place, rows: slice | Tensor) -> Address:
         a = at.address[rows]

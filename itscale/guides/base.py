@@ -76,6 +76,8 @@ class View:
         group: index of each row's group in this run, (rows,).
         bridge: the process's moves to first order.
         context: the population before the move, if the guide asked for it.
+        pad: where results must not depend on which rows came together, a number of rows to which matrix
+            products are padded; None elsewhere.
     """
 
     here: Evaluation
@@ -84,6 +86,7 @@ class View:
     group: Int64[Tensor, " rows"]
     bridge: Bridge
     context: Context | None = None
+    pad: int | None = None
 
     @cached_property
     def mean(self) -> State:
@@ -110,12 +113,13 @@ class Guide(Protocol):
         ...
 
 
-def capped(shift: State, cap: float) -> State:
+def capped(shift: State, cap: float | None) -> State:
     """Scale each row down to a norm of at most ``cap``: it then costs at most ``cap^2 / 2`` nats on average.
 
-    A row that is not finite becomes zero: no guidance is better than a broken particle.
+    A row that is not finite becomes zero: no guidance is better than a broken particle. None limits nothing
+    else.
     """
-    flat = shift.flatten(1)
-    norm = flat.norm(dim=1)
-    factor = torch.where(norm.isfinite(), (cap / norm.clamp_min(1e-30)).clamp_max(1.0), 0.0)
+    norm = shift.flatten(1).norm(dim=1)
+    limit = 1.0 if cap is None else (cap / norm.clamp_min(1e-30)).clamp_max(1.0)
+    factor = torch.where(norm.isfinite(), limit, 0.0)
     return shift.nan_to_num(0.0, 0.0, 0.0) * expand_over_event(factor, shift)

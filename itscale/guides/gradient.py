@@ -31,7 +31,7 @@ class NetworkGradient:
     def __call__(self, view: View) -> State:
         assert view.gradient is not None, "the look before this move kept no gradient"
         shift = view.factor(view.bridge.std) * _per_row(self.strength, view) * view.gradient
-        return shift if self.cap is None else capped(shift, self.cap)
+        return capped(shift, self.cap)
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class DenoisedGradient:
     Attributes:
         strength: exponent of the value ahead times the tilt; () or (g,).
         spread: (steps,) posterior variance per coordinate at every level.
-        cap: largest norm of the shift in standard deviations of the move.
+        cap: largest norm of the shift in standard deviations of the move; None leaves it as it is.
     """
 
     strength: Tensor
     spread: Tensor
-    cap: float = 1.0
+    cap: float | None = 1.0
     wants_context: ClassVar[bool] = False
 
     def __call__(self, view: View) -> State:

@@ -31,12 +31,12 @@ class Population:
     Attributes:
         strength: exponent of the value ahead, () or (g,); the context's values hold the tilt already.
         spread: (steps,) posterior variance per coordinate at every level.
-        cap: largest norm of the shift in standard deviations of the move.
+        cap: largest norm of the shift in standard deviations of the move; None leaves it as it is.
     """
 
     strength: Tensor
     spread: Tensor
-    cap: float = 1.0
+    cap: float | None = 1.0
     wants_context: ClassVar[bool] = True
 
     def __call__(self, view: View) -> State:
@@ -52,26 +52,30 @@ class Population:
         )  # a dead group gets NaN, and no push
         half = alpha**2 / (2 * square) * bank.square().sum(-1)
         shift = torch.empty_like(mean)
-        for rows, group in _by_group(view.group.to(mean.device)):
+        for rows, group in _by_group(view.group.to(mean.device), at_once=view.pad is None):
             there = bank[group]  # (n, d) for one group, (rows, n, d) for one each
-            here = mean[rows].unsqueeze(-2) if group.ndim else mean[rows]
+            here = mean[rows].unsqueeze(-2) if group.ndim else _padded(mean[rows], view.pad)
             # |m - alpha D|^2 up to what all j share, as a matrix product in place of n differences
             q = alpha / square * (here @ there.mT) - half[group].unsqueeze(-2)
             near = (q - q.amax(-1, keepdim=True)).exp()
             good = near * gain[group].unsqueeze(-2)
             pull = good / good.sum(-1, keepdim=True) - near / near.sum(-1, keepdim=True)
-            shift[rows] = (pull @ there).reshape(-1, mean.shape[1])
+            shift[rows] = (pull @ there).reshape(-1, mean.shape[1])[: len(mean[rows])]
         scale = float(view.bridge.std[level]) * alpha / square
         return capped((scale * shift).reshape(view.here.x.shape), self.cap)
 
 
-def _by_group(group: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _by_group(group: Tensor, at_once: bool) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows with the group that they share, or all rows with a group each where groups are small."""
     groups, counts = group.unique_consecutive(return_counts=True)
-    if len(groups) > MANY_GROUPS:
+    if at_once and len(groups) > MANY_GROUPS:
         yield slice(None), group
         return
     end = 0
     for one, count in zip(groups, counts.tolist(), strict=True):
         yield slice(end, end + count), one
         end += count
+
+
+def _padded(rows: Tensor, size: int | None) -> Tensor:
+    return rows if size is None else torch.cat([rows, rows.new_zeros(size - len(rows), rows.shape[1])])

@@ -52,13 +52,15 @@ class Beam:
         return Claim("tilted", "unbiased") if self.selection == "unbiased" else Claim(None)
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        nfe = 1
+        nfe = calls = 1
         for level in range(cost.steps - 1):
-            nfe += (self.children if cost.noisy[level] else 1) * (1 + cost.extra_looks[level])
+            brood = self.children if cost.noisy[level] else 1
+            nfe += brood * (1 + cost.extra_looks[level])
+            calls += brood
         return plan_particles(
             self.particles,
             4,
-            lambda n: Plan(n, n * (nfe + cost.extra_looks[-1]), n * nfe),
+            lambda n: Plan(n, n * (nfe + cost.extra_looks[-1]), n * calls),
             budget,
             cost.rows_per_look,
             shrink="children or steps",

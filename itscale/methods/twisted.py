@@ -40,9 +40,9 @@ class TwistedState(State):
 class TwistedSMC:
     """SMC on the laws ``p_k(x) exp(a_k tilt r(D(x)))``, with moves that may be guided towards them.
 
-    Cost: N T NFE and as many reward calls; with ``guide="network"`` every look also goes backwards, which
-    takes about twice the time of the look again. Target: the tilted law as N grows, for any exponents, any
-    guide and any schedule; the evidence is unbiased unless exponents adapt to the particles.
+    Cost: N T NFE and as many reward calls; with ``guide="network"`` every look but the last also goes
+    backwards, which takes about twice the time of the look again. Target: the tilted law as N grows, for any
+    exponents, any guide and any schedule; the evidence is unbiased unless exponents adapt to the particles.
 
     Attributes:
         particles: N; with a schedule, their mean over the levels.
@@ -111,7 +111,8 @@ class TwistedSMC:
             moved = [*sizes[1:], sizes[-1]]
             inside = sum(m * extra for m, extra in zip(moved, cost.extra_looks, strict=True))
             looks = sum(sizes)
-            return Plan(n, looks + inside, looks, looks if self.guide == "network" else 0)
+            pushed = sum(size for size, noisy in zip(sizes, cost.noisy, strict=True) if noisy)
+            return Plan(n, looks + inside, looks, pushed if self.guide == "network" else 0)
 
         minimum = 1 if self.schedule is None else FEWEST
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look, minimum)
@@ -134,12 +135,11 @@ class TwistedSMC:
     def step(self, engine: Engine, state: TwistedState) -> TwistedState:
         p = before = state.particles
         level = int(p.level[0, 0])
-        guide = None
-        if engine.is_noisy(level):  # copies made after the last noisy move would never part
-            size = state.sizes[min(level + 1, engine.steps - 1)]
+        is_noisy = engine.is_noisy(level)
+        size = state.sizes[min(level + 1, engine.steps - 1)]
+        if is_noisy or size != p.n:  # copies made after the last noisy move would never part
             p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
-            guide = self._guide(engine, state, level)
-        p = engine.propose(p, guide=guide, context=before)
+        p = engine.propose(p, guide=self._guide(engine, state, level) if is_noisy else None, context=before)
         if level + 1 == engine.steps:
             p = engine.weight(engine.score(p), Tempered(torch.ones((), dtype=torch.float64)))
             return replace(state, particles=p, is_done=True)
@@ -147,10 +147,10 @@ class TwistedSMC:
 
     def _seen(self, engine: Engine, state: TwistedState) -> TwistedState:
         """Look, score and weight where the particles are."""
-        if self.guide == "network":
-            p = engine.look(state.particles, gradient=True)
-        else:
-            p = engine.score(engine.look(state.particles), gradient=self.guide == "denoised")
+        p = state.particles
+        pushes = engine.is_noisy(int(p.level[0, 0]))  # else no gradient is needed here
+        p = engine.look(p, gradient=pushes and self.guide == "network")
+        p = engine.score(p, gradient=pushes and self.guide == "denoised")
         exponent = self._exponent(engine, state, p)
         return replace(state, particles=engine.weight(p, Tempered(exponent)), exponent=exponent)
 
@@ -176,7 +176,6 @@ class TwistedSMC:
         if self.guide == "network":
             return NetworkGradient(exponent * engine.tilt, self.cap)
         spread = torch.tensor(self.spread, dtype=torch.float64)
-        cap = 1e3 if self.cap is None else self.cap
         if self.guide == "denoised":
-            return DenoisedGradient(exponent * engine.tilt, spread, cap)
-        return Population(exponent, spread, cap)
+            return DenoisedGradient(exponent * engine.tilt, spread, self.cap)
+        return Population(exponent, spread, self.cap)

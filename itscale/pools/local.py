@@ -19,7 +19,8 @@ class Local:
         microbatch: model rows per network call (guidance costs two a particle); None sizes it by the state:
             128 for a small image, 4096 for a vector.
         bitwise: pad every network call to ``microbatch``, so that equal seeds give equal bits whatever is
-            run together: groups at once or one by one, rows in any order.
+            run together: groups at once or one by one, rows in any order. Gradients go backwards one row at
+            a time then, and a reward that is a network must itself give equal bits in any batch.
         device: ``"cpu"``, ``"cuda"``, ...; None takes CUDA when there is one.
     """
 

@@ -10,17 +10,38 @@ from torch import Tensor, nn
 from itscale import models
 from itscale.budget import Budget, Ledger
 from itscale.engine import Engine, Worker
-from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, RestartSMC, Unguided
+from itscale.methods import (
+    CTS,
+    DAS,
+    RBF,
+    SMC,
+    SVDD,
+    TDS,
+    Beam,
+    BestOfN,
+    CoDe,
+    ImportanceSampling,
+    NestedSMC,
+    ParticleGibbs,
+    Profile,
+    RestartSMC,
+    TwistedSMC,
+    Unguided,
+    ZeroOrderSearch,
+)
 from itscale.noise import Noise
 from itscale.pools import Local
 from itscale.preparation import prepare
-from itscale.scoring import as_reward
+from itscale.scoring import Reward, as_reward
 from itscale.solvers import Interval
 
 CYCLES = (
     Interval(kappa_min=0.5, kappa_max=2.0, points=3, repeats=2),
     Interval(kappa_min=0.2, kappa_max=0.4, points=2),
 )
+SPREAD = (1.0, 0.8, 0.5, 0.3, 0.1, 0.05)
+PROFILE = Profile(tuple(k / 6 for k in range(6)), SPREAD, (0.2, 0.4, 0.6, 0.8, 0.9, 1.0))
+
 METHODS: dict[str, Any] = {
     "unguided": Unguided(particles=6),
     "best-of-n": BestOfN(particles=6),
@@ -34,6 +55,21 @@ METHODS: dict[str, Any] = {
     "svdd, argmax": SVDD(particles=2, children=3, selection="argmax", score_window=(1, 4)),
     "restart, weighted": RestartSMC(particles=6, intervals=CYCLES, rule="weight", inner="heun"),
     "restart, accepted": RestartSMC(particles=6, intervals=CYCLES, inner="dpm++sde"),
+    "tds": TDS(particles=5),
+    "das": DAS(particles=5, ess_threshold=1.0),
+    "cts": CTS(particles=5, profile=PROFILE),
+    "cts, population": CTS(particles=9, profile=PROFILE, drift="population"),
+    "twisted, schedule": TwistedSMC(particles=6, schedule=(2.0, 1.0, 0.7, 1.3, 0.5, 1.0)),
+    "twisted, adaptive": TwistedSMC(particles=6, tempering="adaptive"),
+    "beam": Beam(particles=3, children=4),
+    "beam, unbiased": Beam(particles=3, children=4, selection="unbiased"),
+    "code": CoDe(particles=2, children=3, block=2),
+    "rbf": RBF(particles=3, initial=2),
+    "gibbs": ParticleGibbs(particles=4, sweeps=2),
+    "gibbs, multinomial": ParticleGibbs(
+        particles=4, sweeps=2, burn_in=0, scheme="multinomial", ess_threshold=1.0
+    ),
+    "zero-order": ZeroOrderSearch(particles=2, neighbours=3, rounds=2),
 }
 
 
@@ -43,7 +79,7 @@ class Network(nn.Module):
     def __init__(self, event: tuple[int, ...] = (3,)) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        self.rows = 0
+        self.rows = self.backward = 0
         self.is_image = len(event) == 3
         layers: list[nn.Module]
         if self.is_image:
@@ -60,10 +96,15 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         self.rows += len(x)
+        if x.requires_grad:
+            x.register_hook(self._went_backwards)
         facts = torch.stack([t, condition.to(t)], dim=1)
         if self.is_image:
             facts = facts[..., None, None].expand(-1, -1, *x.shape[2:])
         return self.body(torch.cat([x, facts], dim=1)) - x
+
+    def _went_backwards(self, gradient: Tensor) -> None:
+        self.backward += len(gradient)
 
 
 def wrapped(network: Network, event: tuple[int, ...] = (3,)):
@@ -89,6 +130,11 @@ class CountingReward:
     def __call__(self, latents: Tensor) -> Tensor:
         self.samples += len(latents)
         return self.scale * latents.flatten(1).sum(1)
+
+
+def smooth(reward: Any) -> Any:
+    """The same reward, declared differentiable."""
+    return Reward.of(reward, name="sum", differentiable=True)
 
 
 def total(latents: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import itscale.preparation
 from itscale.budget import Budget, Ledger
 from itscale.errors import BudgetError, ConfigError
 from itscale.methods import SMC, SVDD, BestOfN, ImportanceSampling, NestedSMC, Unguided
-from tests.engine.setting import METHODS, CountingReward, Network, wrapped
+from tests.engine.setting import METHODS, CountingReward, Network, smooth, wrapped
 
 
 def solver_for(method, solver):
@@ -24,14 +24,22 @@ def solver_for(method, solver):
     return {"solver": {"2m-sde": "dpm++2m", "sde-heun": "heun"}[solver], "process": itscale.ODE()}
 
 
-@pytest.mark.parametrize("solver", ["2m-sde", "sde-heun"])
+# every method with solvers of one and of two evaluations, where it can use them
+PAIRS = [
+    (name, solver)
+    for name in METHODS
+    for solver in ("2m-sde", "sde-heun")
+    if (name, solver) != ("rbf", "sde-heun")
+]
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
 def test_ledger_counts_rows_forwarded_and_samples_scored(name, guidance, solver):
     network, reward, judge = Network(), CountingReward(), CountingReward()
     result = itscale.sample(
         wrapped(network),
-        reward=reward,
+        reward=smooth(reward),
         held_out=judge,
         method=METHODS[name],
         steps=6,
@@ -47,17 +55,18 @@ def test_ledger_counts_rows_forwarded_and_samples_scored(name, guidance, solver)
     assert reward.samples == sum(spent.reward_calls)
     assert judge.samples == spent.held_out_calls == result.log_weights.numel()
     assert spent.padding_rows == 0
+    assert network.backward == spent.backward_rows
     assert len(set(spent.nfe)) == 1  # groups of equal size cost the same
 
 
-@pytest.mark.parametrize("solver", ["2m-sde", "sde-heun"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
 def test_a_plan_costs_what_the_run_spends(name, solver):
     method, reward = METHODS[name], CountingReward()
-    setting = {"reward": reward, "method": method, "steps": 6, **solver_for(method, solver)}
+    setting = {"reward": smooth(reward), "method": method, "steps": 6, **solver_for(method, solver)}
     plan = itscale.preparation.prepare(wrapped(Network()), **setting).plan
     spent = itscale.sample(wrapped(Network()), groups=2, **setting).spent
     assert spent.nfe == [plan.nfe] * 2
+    assert spent.backward_rows == 2 * plan.gradients
     if method.needs.reward:
         assert spent.reward_calls == [plan.reward_calls] * 2
 

@@ -8,7 +8,7 @@ import torch
 import itscale
 from itscale.methods import SMC, NestedSMC
 from itscale.noise import Address, Noise, Purpose
-from tests.engine.setting import METHODS, Network, total, wrapped
+from tests.engine.setting import METHODS, Network, smooth, total, wrapped
 
 EVENTS = [(3,), (1, 6, 6)]
 TENSORS = ("samples", "states", "rewards", "log_weights", "log_evidence", "ess")
@@ -18,7 +18,7 @@ EQUAL = {"rtol": 0, "atol": 0, "equal_nan": True}
 def run(event, method, groups, condition=None, pool=None, **more):
     return itscale.sample(
         wrapped(Network(event), event),
-        reward=total,
+        reward=smooth(total),
         method=method,
         steps=6,
         groups=groups,
