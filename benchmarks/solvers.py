@@ -50,6 +50,7 @@ from itscale.solvers import (
     Restart,
     Solver,
     UniPC,
+    remembered,
     shares_of,
 )
 
@@ -158,8 +159,7 @@ def ours(
 
         with clock.step(), counted if counted is not None and level == until - 1 else nullcontext():
             move = kernel(at, history, level, look, noise)
-        memory = (at.denoised, *history) if move.memory is None else move.memory
-        x, history = move.x, memory[: kernel.history]
+        x, history = move.x, remembered(kernel, at, history, move)
     return x
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
 from itscale.noise import Address, Noise, Purpose
@@ -123,10 +124,8 @@ class DenoisingMCMC:
             best, at = y, level
             for i in range(self.moves):
                 y, level = run.move(y, level)
-                is_better = (
-                    level < at if self.keep == "least" and i else torch.ones_like(level, dtype=torch.bool)
-                )
-                best = torch.where(expand_over_event(is_better.double(), y) > 0, y, best)
+                is_better = level < at if self.keep == "least" and i else torch.ones(chains, dtype=torch.bool)
+                best = torch.where(expand_over_event(is_better, y).bool(), y, best)
                 at = torch.where(is_better, level, at)
             kept.append(run.descend(best, self.kappas[at]))
         samples = model.decode(torch.stack(kept, dim=1).flatten(0, 1))
@@ -182,8 +181,7 @@ class _Run:
         """Down to ``kappa_end`` on a Karras grid per row; rows below it stay."""
         low = kappa.clamp(max=self.setting.kappa_end)
         u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[:, None]
-        grid = (kappa ** (1 / 7) + u * (low ** (1 / 7) - kappa ** (1 / 7))) ** 7
-        for now, after in itertools.pairwise(grid):
+        for now, after in itertools.pairwise(karras_spacing(u, kappa, low)):
             gap = expand_over_event(after - now, y)
             first = (y - self._denoised(y, now)) / expand_over_event(now, y)
             guess = y + gap * first

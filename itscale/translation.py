@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
 from itscale.process import ODE, ContinuousProcess, Evaluation
-from itscale.solvers import Solver, get_solver
+from itscale.solvers import Solver, get_solver, remembered
 from itscale.types import State
 
 
@@ -88,10 +89,8 @@ class Translation:
 
     def _times(self) -> Tensor:
         u = torch.linspace(0, 1, self.steps + 1, dtype=torch.float64)
-        high, low = self.kappa_max ** (1 / self.rho), self.kappa_min ** (1 / self.rho)
-        return self._path.t_of_kappa(
-            ((high + u * (low - high)) ** self.rho).clamp(self.kappa_min, self.kappa_max)
-        )
+        kappa = karras_spacing(u, self.kappa_max, self.kappa_min, self.rho)
+        return self._path.t_of_kappa(kappa.clamp(self.kappa_min, self.kappa_max))
 
     @torch.no_grad()
     def _solve(self, model: Model, x: State, condition: Any, times: Tensor) -> State:
@@ -120,8 +119,6 @@ class Translation:
             for level in range(self.steps):
                 at = look(part, level)
                 move = kernel(at, memory, level, look, None)
-                memory = (at.denoised, *memory) if move.memory is None else move.memory
-                memory = memory[: kernel.history]
-                part = move.x
+                part, memory = move.x, remembered(kernel, at, memory, move)
             parts.append(part)
         return torch.cat(parts)

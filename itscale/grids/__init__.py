@@ -10,12 +10,12 @@ from __future__ import annotations
 from itscale.errors import ConfigError, unknown_name
 from itscale.grids.base import Grid, Times, validate_grid
 from itscale.grids.kappa import Karras, LogSNR, PolyExponential, karras, log_snr, poly_exponential
-from itscale.grids.quarter_circle import QuarterCircle, quarter_circle
+from itscale.grids.quarter_circle_grid import QuarterCircle, quarter_circle
 from itscale.grids.ratios import Ratios
-from itscale.grids.shifted import DynamicShifted, Shifted, dynamic_shift, shifted
-from itscale.grids.spaced import Spaced, spaced
-from itscale.grids.stretched import Stretched, stretched
-from itscale.grids.uniform import Uniform, uniform
+from itscale.grids.shifted_grid import DynamicShifted, Shifted, dynamic_shift, shifted
+from itscale.grids.spaced_grid import Spaced, spaced
+from itscale.grids.stretched_grid import Stretched, stretched
+from itscale.grids.uniform_grid import Uniform, uniform
 
 __all__ = [
     "GRIDS",

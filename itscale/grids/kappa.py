@@ -50,9 +50,14 @@ def karras(
     """
 
     def spacing(u: Tensor, high: float, low: float) -> Tensor:
-        return (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+        return karras_spacing(u, high, low, rho)
 
     return _kappa_grid(interpolant, steps, t_start, kappa_max, kappa_min, spacing)
+
+
+def karras_spacing(u: Tensor, high: float | Tensor, low: float | Tensor, rho: float = 7.0) -> Tensor:
+    """``(high^(1/rho) + u (low^(1/rho) - high^(1/rho)))^rho``, the ratio at the share ``u`` of the way."""
+    return (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho
 
 
 def poly_exponential(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from itscale.budget import Budget
@@ -9,15 +10,15 @@ from itscale.engine import Engine
 from itscale.methods.base import Claim, Cost, Method, Needs, Plan
 
 
-class Preset:
+class Preset(ABC):
     """Base of methods that only choose settings: a subclass is a frozen dataclass with ``core``.
 
     Settings are checked when it is made, as the core checks its own.
     """
 
+    @abstractmethod
     def core(self) -> Method:
         """Return the method that does the work."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         self.core()

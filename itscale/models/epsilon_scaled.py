@@ -60,7 +60,7 @@ class EpsilonScaled(Wrapper):
         alpha, sigma = expand_over_event(safe.alpha, x), expand_over_event(safe.sigma, x)
         scaled = noise * factor
         changed = interpolants.raw_from(self.predicts, (x - sigma * scaled) / alpha, scaled, safe)
-        return torch.where(expand_over_event((~at_noise).double(), x) > 0, changed, raw)
+        return torch.where(expand_over_event(at_noise, x).bool(), raw, changed)
 
     def _scales(self, t: Time) -> Time:
         if not callable(self.scale):

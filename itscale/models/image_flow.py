@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -18,7 +19,7 @@ Self = TypeVar("Self", bound="ImageFlow")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFlow:
+class ImageFlow(ABC):
     """Conditional flow on images in [-1, 1] along the linear path; ``encode`` is left to the subclass.
 
     Args:
@@ -33,9 +34,9 @@ class ImageFlow:
     rows_per_look: int = 1
     interpolant: Interpolant = field(default_factory=Linear)
 
+    @abstractmethod
     def encode(self, conditions: Sequence[Any]) -> Tensor:
         """Return one encoded condition per group, ``(g, ...)``; ``None`` becomes that of any image."""
-        raise NotImplementedError
 
     def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
         """Return the velocity; without ``condition`` every row is unconditional."""

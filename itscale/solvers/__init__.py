@@ -4,7 +4,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.solvers.adaptive import AdaptiveDPM
 from itscale.solvers.ancestral import Ancestral
 from itscale.solvers.ancestral_2s import Ancestral2S
-from itscale.solvers.base import Kernel, Move, Solver, shares_of
+from itscale.solvers.base import Kernel, Move, Solver, remembered, shares_of
 from itscale.solvers.churn import Churn
 from itscale.solvers.ddim import DDIM
 from itscale.solvers.deis import DEIS, LMS
@@ -130,6 +130,7 @@ __all__ = [
     "UniP",
     "UniPC",
     "get_solver",
+    "remembered",
     "restart_preset",
     "shares_of",
 ]

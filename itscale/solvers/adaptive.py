@@ -17,8 +17,9 @@ from itscale.interpolants import Interpolant
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.solvers.base import Look, Move
 from itscale.solvers.dpm_solver import embedded_second_order, third_order_step
+from itscale.solvers.linear_update import combine
 from itscale.solvers.schedule import Schedule
-from itscale.solvers.staged_update import HEUN_3, Stage, Step, combine, write
+from itscale.solvers.staged_update import HEUN_3, Stage, Step, write
 
 LOOKS = 2  # inside an attempt
 

@@ -97,6 +97,14 @@ def shares_of(kernel: Kernel, level: int) -> tuple[float, ...] | None:
     return None if shares is None else shares(level)
 
 
+def remembered(kernel: Kernel, at: Evaluation, past: Sequence[Tensor], move: Move) -> tuple[Tensor, ...]:
+    """What rows remember after a move, newest first; the denoised sample is not made where nothing is."""
+    if not kernel.history:
+        return ()
+    memory = (at.denoised, *past) if move.memory is None else move.memory
+    return memory[: kernel.history]
+
+
 class Solver(Protocol):
     """A setting. ``build`` checks it against the process before any network call.
 

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
 from itscale.process import ContinuousProcess
+from itscale.solvers.linear_update import exponential_row
 from itscale.solvers.schedule import Schedule
-from itscale.solvers.staged_sde import Exponential, Form, Notebook, StagedSDE
+from itscale.solvers.staged_sde import Form, Notebook, StagedSDE, exponential
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class DPMSDE:
             before, after = schedule.kappa(level), schedule.kappa(level + 1)
             kappa = math.sqrt(before * after)
             middle = float(path.t_of_kappa(kappa))
-            first = Exponential.between(process, schedule.t[level], middle)
-            inside = first.kept * note.x + first.pulled * note.D + first.std * note.z(0)
+            half = Schedule.of(process, torch.tensor([schedule.t[level], middle, 1.0], dtype=torch.float64))
+            inside = exponential(note, exponential_row(half, 0))
             there = note.denoised(inside, middle)
             past = (before**power - kappa**power) / (before**power - after**power)
             noise = math.sqrt(past) * note.z(0) + math.sqrt(1 - past) * note.z(1)

@@ -12,7 +12,7 @@ from itscale.errors import ConfigError
 from itscale.process import ContinuousProcess
 from itscale.solvers.linear_update import exponential_row
 from itscale.solvers.schedule import Schedule
-from itscale.solvers.staged_sde import Form, Notebook, StagedSDE
+from itscale.solvers.staged_sde import Form, Notebook, StagedSDE, exponential
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Langevin:
     def build(self, process: ContinuousProcess, times: Tensor) -> StagedSDE:
         def step(note: Notebook) -> Form:
             schedule, after = note.schedule, note.level + 1
-            row = exponential_row(schedule, note.level)
-            x = row.a * note.x + row.b[0] * note.D + row.c * note.z(0)
+            x = exponential(note, exponential_row(schedule, note.level))
             alpha, sigma = schedule.alpha[after], schedule.sigma[after]
             size = 2 * (self.snr * sigma) ** 2
             for j in range(self.corrections):

@@ -40,6 +40,15 @@ JUMP = Row(0.0, (1.0,), 0.0)
 """The last step: to the denoised sample, without noise."""
 
 
+def combine(factors: Sequence[float], x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """``factors[0] x + sum_j factors[1 + j] others[j]``; only others[0] is passed over with a factor 0."""
+    total = torch.mul(others[0], factors[1])
+    for factor, term in zip((factors[0], *factors[2:]), (x, *others[1:]), strict=True):
+        if factor:
+            total.add_(term, alpha=factor)
+    return total
+
+
 def exponential_row(schedule: Schedule, level: int, depth: int = 0) -> Row:
     """First-order exponential step: exact where the denoised sample does not change.
 
@@ -113,12 +122,7 @@ class LinearUpdate:
         memory = None if self.remember is None else self.remember(at, history[:depth])
         if isinstance(level, int):
             a, b, c = self._rows[depth][level]
-            x = torch.mul(denoised[0], b[0])
-            if a:
-                x.add_(at.x, alpha=a)
-            for factor, sample in zip(b[1 : depth + 1], denoised[1:], strict=True):
-                if factor:
-                    x.add_(sample, alpha=factor)
+            x = combine((a, *b[: depth + 1]), at.x, denoised)
             if z is not None and c:
                 x.add_(z, alpha=c)
             return Move(x, z, c, memory)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.grids.kappa import karras_spacing
 from itscale.process import Coefficient, ContinuousProcess, Evaluation, Natural
-from itscale.solvers.base import Kernel, Look, Move, Solver, shares_of
+from itscale.solvers.base import Kernel, Look, Move, Solver, remembered, shares_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ class Cycle:
         noise_scale: float = 1.0,
     ) -> Cycle:
         path = process.interpolant
-        low, high = float(path.kappa(t_low)) ** (1 / rho), interval.kappa_max ** (1 / rho)
-        between = [high + i / (interval.points - 1) * (low - high) for i in range(interval.points - 1)]
-        times = (*(float(path.t_of_kappa(k**rho)) for k in between), t_low)
+        u = torch.arange(interval.points - 1, dtype=torch.float64) / (interval.points - 1)
+        between = karras_spacing(u, interval.kappa_max, float(path.kappa(t_low)), rho)
+        times = (*path.t_of_kappa(between).tolist(), t_low)
         # the jump up follows the noising SDE whose reverse has the natural coefficient
         diffusion = Natural() if inner.is_stochastic else Coefficient("zero")
         grid = torch.tensor([*times, 1.0], dtype=torch.float64)  # the jump to the data is never made
@@ -101,7 +102,7 @@ class Cycle:
             at = inside(x, step)
             noise, rest = _take(self.inner, step, rest)
             move = self.inner(at, memory, step, inside, noise)
-            memory = _memory(self.inner, at, memory, move)
+            memory = remembered(self.inner, at, memory, move)
             x = move.x
         return x
 
@@ -171,7 +172,7 @@ class RestartKernel:
         past = () if level in self.cycles else tuple(history)
         if level + 1 not in self.cycles:
             move = self.main(at, past, level, look, z)
-            return replace(move, memory=_memory(self.main, at, past, move))
+            return replace(move, memory=remembered(self.main, at, past, move))
         assert z is not None, "a restart needs noise"
         noise, rest = _take(self.main, level, list(z.unbind(1)))
         move = self.main(at, past, level, look, noise)
@@ -179,7 +180,7 @@ class RestartKernel:
         cycle, repeats = self.cycles[level + 1]
         for i in range(repeats):
             x = cycle(x, look, rest[i * cycle.normals : (i + 1) * cycle.normals])
-        return Move(x, memory=_memory(self.main, at, past, move))
+        return Move(x, memory=remembered(self.main, at, past, move))
 
 
 @dataclass(frozen=True)
@@ -324,8 +325,3 @@ def _take(kernel: Kernel, level: int, z: Sequence[Tensor]) -> tuple[Tensor | Non
         return None, list(z)
     is_single = shares_of(kernel, level) is None
     return z[0] if is_single else torch.stack(list(z[:count]), dim=1), list(z[count:])
-
-
-def _memory(kernel: Kernel, at: Evaluation, past: Sequence[Tensor], move: Move) -> tuple[Tensor, ...]:
-    memory = (at.denoised, *past) if move.memory is None else move.memory
-    return memory[: kernel.history]

@@ -12,34 +12,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from itscale.process import ContinuousProcess, Evaluation
+from itscale.process import Evaluation
 from itscale.solvers.base import Look, Move
-from itscale.solvers.linear_update import exponential_row
+from itscale.solvers.linear_update import Row, combine, exponential_row
 from itscale.solvers.schedule import Schedule
 
 Form: TypeAlias = NDArray[np.float64]
 """A linear combination of x, the denoised samples and the normals."""
-
-
-class Exponential(NamedTuple):
-    """The exact step for a constant denoised sample D: ``kept x + pulled D + std z``."""
-
-    kept: float
-    pulled: float
-    std: float
-
-    @classmethod
-    def between(cls, process: ContinuousProcess, t0: float, t1: float) -> Exponential:
-        path = process.interpolant
-        exponent = process.diffusion.exponent(t0, t1, path)
-        alpha0, alpha1 = float(path.alpha(t0)), float(path.alpha(t1))
-        sigma0, sigma1 = float(path.sigma(t0)), float(path.sigma(t1))
-        kept = sigma1 / sigma0 * math.exp(-exponent)
-        return cls(kept, alpha1 - alpha0 * kept, sigma1 * math.sqrt(-math.expm1(-2 * exponent)))
 
 
 @dataclass
@@ -114,7 +96,7 @@ class StagedSDE:
         for level in range(schedule.steps - 1):
             pure = schedule.is_noise(level)
             note = Notebook(schedule, level, 1 if pure else looks, 1 if pure else normals)
-            end = _exponential(note) if pure else step(note)
+            end = exponential(note, exponential_row(schedule, level)) if pure else step(note)
             inner = tuple((t, tuple(form.tolist())) for t, form in note.stages)
             written.append(Stages(inner, tuple(end.tolist()), note.looks, note.normals))
         written.append(Stages((), (0.0, 1.0), 1, 0))  # the jump
@@ -140,27 +122,22 @@ class StagedSDE:
     ) -> Move:
         assert isinstance(level, int)
         step = self.steps[level]
-        noises = [] if z is None else [z] if step.normals <= 1 else list(z.unbind(1))
+        normals = [] if z is None or not step.normals else [z] if step.normals == 1 else list(z.unbind(1))
         denoised = [at.denoised]
+
+        def at_hand(form: Sequence[float]) -> Tensor:
+            first = 1 + step.looks
+            known = (*form[: 1 + len(denoised)], *form[first : first + len(normals)])
+            return combine(known, at.x, [*denoised, *normals])
+
         for t, form in step.inner:
-            denoised.append(look(_combine(form, step.looks, at.x, denoised, noises), t).denoised)
-        x = _combine(step.end, step.looks, at.x, denoised, noises)
+            denoised.append(look(at_hand(form), t).denoised)
+        x = at_hand(step.end)
         if not self.gaussian:
             return Move(x)
         return Move(x, z, step.on_noise[0] if step.on_noise else 0.0)
 
 
-def _exponential(note: Notebook) -> Form:
-    row = exponential_row(note.schedule, note.level)
+def exponential(note: Notebook, row: Row) -> Form:
+    """Write down an exponential step from the state at the start, with the first normal."""
     return row.a * note.x + row.b[0] * note.D + row.c * note.z()
-
-
-def _combine(
-    form: Sequence[float], looks: int, x: Tensor, denoised: Sequence[Tensor], noises: Sequence[Tensor]
-) -> Tensor:
-    total = torch.mul(denoised[0], form[1])
-    rest = [(form[0], x), *zip(form[2 : 1 + looks], denoised[1:], strict=False)]
-    for factor, term in (*rest, *zip(form[1 + looks :], noises, strict=False)):
-        if factor:
-            total.add_(term, alpha=factor)
-    return total

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from itscale.interpolants import Interpolant
 from itscale.process import Evaluation
 from itscale.solvers.base import Look, Move
+from itscale.solvers.linear_update import combine
 from itscale.solvers.schedule import Schedule
 
 Form: TypeAlias = NDArray[np.float64]
@@ -182,12 +182,3 @@ class StagedUpdate:
         for stage in inner:
             denoised.append(look(combine(stage.form, at.x, denoised), stage.t).denoised)
         return Move(combine(end.form, at.x, denoised), z)
-
-
-def combine(form: Sequence[float], x: Tensor, denoised: Sequence[Tensor]) -> Tensor:
-    """``form[0] x + sum_j form[1 + j] D_j``."""
-    total = torch.mul(denoised[0], form[1])
-    for factor, sample in zip((form[0], *form[2:]), (x, *denoised[1:]), strict=True):
-        if factor:
-            total.add_(sample, alpha=factor)
-    return total

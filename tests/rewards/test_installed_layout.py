@@ -55,12 +55,8 @@ def test_files_inside_rewards_import_absolutely_only_from_itscale_and_libraries(
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A copy of what a build reads, so that nothing is written into the checkout."""
-    try:
-        version = int(metadata.version("setuptools").split(".")[0])
-    except metadata.PackageNotFoundError:
-        version = 0
-    if version < 77:
-        pytest.skip("building needs setuptools 77")
+    found = int(metadata.version("setuptools").split(".")[0])
+    assert found >= 77, f"building needs setuptools 77, and {found} is installed: pip install -e '.[test]'"
     copy = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, copy)

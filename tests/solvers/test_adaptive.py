@@ -13,7 +13,7 @@ from itscale.budget import Budget
 from itscale.errors import ConfigError
 from itscale.process import ODE, ContinuousProcess
 from itscale.solvers import AdaptiveDPM, DPMSolver3S
-from itscale.solvers.staged_update import combine
+from itscale.solvers.linear_update import combine
 from tests.contracts.solvers import EDM_PATH, KAPPA_MAX, KAPPA_MIN, reference_ends
 from tests.engine.setting import Network, wrapped
 from tests.oracles import gm2, mixture_2d
