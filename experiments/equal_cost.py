@@ -2,10 +2,11 @@
 
     python -m itscale.experiments.equal_cost mixture --out runs/equal-cost
     python -m itscale.experiments.equal_cost digits --out runs/equal-cost
+    python -m itscale.experiments.equal_cost scenes --groups 30 --out runs/equal-cost
     python -m itscale.experiments.equal_cost report --out runs/equal-cost --figures docs/figures
 
-The first two write one JSON line per (process, reward, method, budget) and go on where they stopped; the
-third turns the lines into tables and a figure. Every number is over independent groups that start from the
+The first three write one JSON line per (process, reward, method, budget) and go on where they stopped; the
+last turns the lines into tables and a figure. Every number is over independent groups that start from the
 same seeds. "Answer" is the best sample of a group; methods with a target are run as samplers (tilt times the
 reward's standard deviation is 2) and as searches (16). Gradients through the network count as two more rows.
 """
@@ -14,38 +15,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from itscale.experiments.problems import PROBLEMS, Problem
 
 from itscale.budget import Budget
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods import CTS, DAS, RBF, SMC, SVDD, TDS, Beam, BestOfN, CoDe, Unguided
-from itscale.models import GaussianMixture, load
-from itscale.process import SDE
+from itscale.methods import CTS, DAS, RBF, SMC, SVDD, TDS, Beam, BestOfN, CoDe, ZeroOrderSearch
+from itscale.process import ODE, SDE
 from itscale.result import Result
 from itscale.runs.density import density
 from itscale.sampling import sample
 from itscale.scoring import as_reward
-from itscale.scoring import reward as reward_of
 
 STEPS = 20
 MILD, SHARP = 2.0, 16.0  # tilt times the standard deviation of the reward
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A model with a reward to steer by and one to judge with."""
-
-    name: str
-    model: Any
-    reward: Any
-    held_out: Any
-    conditions: list[Any]
 
 
 @dataclass(frozen=True)
@@ -55,10 +43,12 @@ class Entrant:
     name: str
     method: Any
     tilt: float = SHARP
+    smooth_only: bool = False  # another one without a gradient
 
 
 ENTRANTS = (
     Entrant("best-of-n", BestOfN()),
+    Entrant("zero-order", ZeroOrderSearch()),
     Entrant("code", CoDe(children=4, block=5)),
     Entrant("svdd", SVDD(children=4, selection="argmax")),
     Entrant("beam", Beam(children=4)),
@@ -67,60 +57,12 @@ ENTRANTS = (
     Entrant("smc, sharp", SMC()),
     Entrant("cts, mild", CTS(), MILD),
     Entrant("cts, sharp", CTS()),
-    Entrant("cts without gradients, sharp", CTS(drift="population")),
+    Entrant("cts without gradients, sharp", CTS(drift="population"), smooth_only=True),
     Entrant("das, sharp", DAS()),
     Entrant("tds, mild", TDS(), MILD),
 )
-PROCESSES = {"linear": SDE(), "vp": SDE(interpolant="vp")}
+PROCESSES = {"ode": ODE(), "linear": SDE(), "vp": SDE(interpolant="vp")}
 GRADIENTS = (DAS, TDS)
-
-
-def mixture_problems(groups: int) -> Iterator[Problem]:
-    """Eight components in 16 dimensions, three rewards."""
-    generator = torch.Generator().manual_seed(7)
-    means = 1.2 * torch.randn(8, 16, generator=generator, dtype=torch.float64)
-    model = GaussianMixture([1.0] * 8, means, [0.5] * 8, dtype=torch.float64)
-    direction = torch.randn(16, generator=generator, dtype=torch.float64)
-    direction = direction / direction.norm()
-    aside = torch.randn(16, generator=generator, dtype=torch.float64)
-    center = means[0] / 2 + 0.5 * torch.randn(16, generator=generator, dtype=torch.float64)
-    functions: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
-        "linear": (lambda vectors: vectors @ direction, True),
-        "quadratic": (lambda vectors: -((vectors - center) ** 2).sum(-1), True),
-        "count": (lambda vectors: -((vectors > 0.5).sum(-1) - 13).abs().double(), False),
-    }
-    judge = reward_of(name="nearness", modality="vector")(lambda vectors: vectors @ (direction + aside / 4))
-    for name, (function, smooth) in functions.items():
-        reward = reward_of(name=name, modality="vector", differentiable=smooth)(function)
-        yield Problem(name, model, reward, judge, [None] * groups)
-
-
-def digit_problems(groups: int) -> Iterator[Problem]:
-    """The bundled digits, judged by the classifier that steers nothing."""
-    model = load("digits")
-    conditions = [k % 10 for k in range(groups)]
-    rewards = {
-        "bold": [{"name": "digit"}, {"name": "ink", "weight": 40}],
-        "mirror": "symmetry(axis='v')",
-        "small file": "jpeg-compressibility",
-    }
-    for name, reward in rewards.items():
-        yield Problem(name, model, as_reward(reward), "digit-judge", conditions)
-
-
-def deviation(problem: Problem) -> float:
-    """Standard deviation of the reward within a condition, over unguided samples."""
-    groups = len(problem.conditions)
-    drawn = sample(
-        problem.model,
-        reward=problem.reward,
-        method=Unguided(particles=16),
-        condition=problem.conditions,
-        groups=groups,
-        steps=STEPS,
-        seed=99,
-    )
-    return float(drawn.rewards.std(dim=1).mean())
 
 
 def run(problem: Problem, process: str, entrant: Entrant, budget: int, spread: float) -> Result:
@@ -151,8 +93,12 @@ def measure(problem: Problem, result: Result) -> dict[str, Any]:
     typical = density(problem.model, states, problem.conditions)
     weights = torch.softmax(result.log_weights, 1)
     flat = answers.flatten(1).double()
+    verdict = None
+    if problem.check is not None:
+        verdict = problem.check.score(answers, {"conditions": problem.conditions}).values
     figures = {
         "answer": best.rewards[:, 0],
+        "verdict": verdict,
         "held_out": held_out,
         "density": typical,
         "set": (weights * result.rewards).sum(1),
@@ -177,30 +123,45 @@ def measure(problem: Problem, result: Result) -> dict[str, Any]:
     }
 
 
-def study(part: str, budgets: list[int], groups: int, processes: list[str], out: Path) -> None:
+def study(
+    part: str,
+    budgets: list[int],
+    groups: int,
+    processes: list[str],
+    out: Path,
+    rewards: list[str] | None = None,
+    methods: list[str] | None = None,
+) -> None:
     """Run what is not on disk yet."""
     file = out / f"{part}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     done = {row["key"] for row in read(file)}
-    problems = mixture_problems(groups) if part == "mixture" else digit_problems(groups)
-    for problem in problems:
-        spread = deviation(problem)
+    entrants = [e for e in ENTRANTS if methods is None or e.name in methods]
+    for problem in PROBLEMS[part](groups):
+        if rewards is not None and problem.name not in rewards:
+            continue
+        spread = problem.deviation(STEPS)
         for process in processes:
-            for entrant in ENTRANTS:
+            for entrant in entrants:
+                if entrant.smooth_only and not as_reward(problem.reward).gradient_ready:
+                    continue
                 for budget in budgets:
                     key = f"{problem.name}|{process}|{entrant.name}|{budget}"
                     if key in done:
                         continue
+                    started = time.process_time()
                     try:
                         result = run(problem, process, entrant, budget, spread)
                     except BudgetError as error:
                         print(f"{key}: {error}")
                         continue
-                    except ConfigError as error:  # a gradient that the reward does not have
+                    except ConfigError as error:  # a gradient or a noise that is not there
                         print(f"{key}: {error}")
                         break
                     row = {"key": key, "reward": problem.name, "process": process, "method": entrant.name}
-                    row |= {"budget": budget, "tilt": entrant.tilt, **measure(problem, result)}
+                    cpu = round(time.process_time() - started, 3)
+                    row |= {"budget": budget, "tilt": entrant.tilt, "cpu_seconds": cpu}
+                    row |= measure(problem, result)
                     with file.open("a", encoding="utf-8") as handle:
                         handle.write(json.dumps(row) + "\n")
                     print(
@@ -286,11 +247,13 @@ def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("part", choices=["mixture", "digits", "report"])
+    parser.add_argument("part", choices=[*PROBLEMS, "report"])
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON lines")
     parser.add_argument("--groups", type=int, default=20)
     parser.add_argument("--budgets", type=int, nargs="+", help="network evaluations per group")
     parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=list(PROCESSES))
+    parser.add_argument("--rewards", nargs="+", help="only these")
+    parser.add_argument("--methods", nargs="+", choices=[e.name for e in ENTRANTS], help="only these")
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -303,8 +266,8 @@ def main() -> None:
                 print(f"\n{part}, {budget} evaluations\n\n{table(rows, budget, beside)}")
         figure(parts, args.figures / "equal-cost.png")
         return
-    usual = [100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 400, 1000]
-    study(args.part, args.budgets or usual, args.groups, args.processes, args.out)
+    usual = [50, 100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 500, 2000]
+    study(args.part, args.budgets or usual, args.groups, args.processes, args.out, args.rewards, args.methods)
 
 
 if __name__ == "__main__":
