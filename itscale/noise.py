@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -26,6 +26,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _PIECE = 1 << 13  # blocks per pass: the working set stays in the second-level cache
+_REMEMBERED_ROWS, _REMEMBERED_KEYS = 512, 64
 
 
 class Purpose(IntEnum):
@@ -132,13 +133,16 @@ class Noise:
 
     seed: int
     epoch: int = 0
+    _keys: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def words(self, purpose: int, at: Address, blocks: int) -> Int64[Tensor, "rows words"]:
         """Return ``4 * blocks`` random 32-bit words per row, on the device of the address."""
-        return torch.cat([words for _, words in self._pieces(purpose, at, blocks)])
+        return torch.cat([torch.cat(words, dim=1) for _, words in self._pieces(purpose, at, blocks)])
 
-    def _pieces(self, purpose: int, at: Address, blocks: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows and their words, a cache-sized piece at a time."""
+    def _pieces(self, purpose: int, at: Address, blocks: int) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+        """Yield rows and their four words of each block, a cache-sized piece at a time."""
         if not 0 <= purpose < 256:
             raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
         block = torch.arange(blocks, dtype=torch.int64, device=at.group.device)[None]
@@ -147,8 +151,7 @@ class Noise:
         for start in range(0, len(at), rows_per_piece):
             rows = slice(start, min(start + rows_per_piece, len(at)))
             slot, move, tail, first, second = (f[rows, None] for f in fields)
-            words = philox((block, slot, move, tail), (first, second))
-            yield rows, torch.cat(words, dim=1)
+            yield rows, philox((block, slot, move, tail), (first, second))
 
     def uniform(self, purpose: int, at: Address, count: int) -> Float64[Tensor, "rows count"]:
         """Draw ``count`` float64 uniforms in [0, 1) per row, 53 bits each."""
@@ -167,20 +170,33 @@ class Noise:
         blocks = (size + 3) // 4
         out = torch.empty(len(at), size, dtype=dtype, device=at.group.device)
         for rows, words in self._pieces(purpose, at, blocks):
-            radius, angle = words.double().add_(0.5).mul_(2.0**-32).chunk(2, dim=1)
-            radius = radius.log().mul_(-2.0).sqrt_()
+            uniform = torch.empty(len(words[0]), 4 * blocks, dtype=torch.float64, device=out.device)
+            for part, word in zip(uniform.chunk(4, dim=1), words, strict=True):
+                part.copy_(word)  # to float64 in the same pass
+            radius, angle = uniform.add_(0.5).mul_(2.0**-32).chunk(2, dim=1)
+            radius = radius.log_().mul_(-2.0).sqrt_()
             angle = angle.mul_(2.0 * math.pi)
-            first = torch.cos(angle).mul_(radius)
-            second = angle.sin_().mul_(radius)
-            out[rows] = torch.cat([first, second], dim=1)[:, :size].to(dtype)
+            first, second = torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)
+            half = 2 * blocks
+            out[rows, :half] = first[:, :size]
+            out[rows, half:] = second[:, : max(0, size - half)]
         return out.reshape(len(at), *event)
 
     def _key(self, group: Tensor) -> tuple[Tensor, Tensor]:
         """Derive one key per group, so that groups are independent streams of one seed."""
         seed = self.seed & 0xFFFFFFFFFFFFFFFF
+        rows = (
+            tuple(group.tolist()) if group.device.type == "cpu" and len(group) <= _REMEMBERED_ROWS else None
+        )
+        if rows in self._keys:
+            return self._keys[rows]
         zero = torch.zeros_like(group)
         words = philox(
             (group & _MASK, (group >> 32) & _MASK, zero + self.epoch, zero),
             (zero + (seed & _MASK), zero + (seed >> 32)),
         )
+        if rows is not None:  # micro-batches ask for theirs at every move
+            if len(self._keys) == _REMEMBERED_KEYS:
+                self._keys.clear()
+            self._keys[rows] = (words[0], words[1])
         return words[0], words[1]

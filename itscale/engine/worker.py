@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from itscale.engine.messages import Place, Scored
+from itscale.engine.messages import Place, Scored, finite_rows
 from itscale.engine.rows import Rows
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
@@ -174,7 +174,7 @@ class Worker:
             done = self.reward.score(samples, self._facts(level, at, part))
             values.append(done.values)
             valid.append(done.valid)
-            finite.append(rows.x[part].flatten(1).isfinite().all(dim=1))
+            finite.append(finite_rows(rows.x[part]))
             reasons.extend(r for r in done.reasons or () if r)
             calls.append(torch.arange(len(done.values)) < done.calls)
             if keep_samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def _channels_first(batch: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor, name: str) -> Tensor | None:
-    """Raise unless every finite image lies in [0, 1]; one copy to the host for the whole batch.
+    """Raise unless every finite image lies in [0, 1]; one copy to the host where all are finite.
 
     Returns:
         Bool ``[n]`` on the CPU, True for images without NaN or infinity; ``None`` if all are.
@@ -85,17 +86,22 @@ def check_images(images: Tensor, name: str) -> Tensor | None:
         )
     if images.numel() == 0:
         return None
-    low, high = images.detach().flatten(1).aminmax(dim=1)
-    low, high = torch.stack((low, high)).to("cpu", torch.float32)
-    finite = low.isfinite() & high.isfinite()
-    if finite.any():
+    lowest, highest = torch.stack(
+        images.detach().aminmax()
+    ).tolist()  # over all: many times faster than by image
+    finite = None
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        low, high = torch.stack(images.detach().flatten(1).aminmax(dim=1)).to("cpu", torch.float32)
+        finite = low.isfinite() & high.isfinite()
+        if not finite.any():
+            return finite
         lowest, highest = low[finite].min().item(), high[finite].max().item()
-        if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
-            raise RewardError(
-                f"reward {name!r} got images with values from {lowest:.4g} to {highest:.4g}, not in [0, 1]. "
-                "Images in [-1, 1] convert by (x + 1) / 2; for raw model states decode first"
-            )
-    return None if finite.all() else finite
+    if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
+        raise RewardError(
+            f"reward {name!r} got images with values from {lowest:.4g} to {highest:.4g}, not in [0, 1]. "
+            "Images in [-1, 1] convert by (x + 1) / 2; for raw model states decode first"
+        )
+    return finite
 
 
 def as_rgb(images: Tensor) -> Tensor:

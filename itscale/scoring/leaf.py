@@ -13,7 +13,7 @@ from torch import Tensor
 from itscale.errors import ConfigError, ItscaleError, MissingExtra, RewardError
 from itscale.scoring.facts import inspect_signature, take_facts
 from itscale.scoring.images import as_rgb
-from itscale.scoring.spec import RewardSpec, Scores, as_scores
+from itscale.scoring.spec import RewardSpec, Scores, as_real, as_scores
 
 
 class Leaf(Protocol):
@@ -188,7 +188,7 @@ def join(pieces: list[Piece], device: torch.device) -> Piece:
     """Concatenate pieces in order; a part that a piece lacks is NaN there."""
     if not pieces:
         return Piece(torch.zeros(0, device=device))
-    values = torch.cat([p.values.detach().to(device, torch.float32) for p in pieces])
+    values = torch.cat([as_real(p.values).to(device) for p in pieces])
     flags = [torch.ones_like(p.values, dtype=torch.bool) if p.valid is None else p.valid for p in pieces]
     valid = torch.cat([flag.to(device) for flag in flags])
     names = dict.fromkeys(name for p in pieces for name in p.parts)
@@ -197,7 +197,7 @@ def join(pieces: list[Piece], device: torch.device) -> Piece:
         columns = [
             p.parts.get(name, torch.full_like(p.values, float("nan"), dtype=torch.float32)) for p in pieces
         ]
-        parts[name] = torch.cat([column.detach().to(device, torch.float32) for column in columns])
+        parts[name] = torch.cat([as_real(column).to(device) for column in columns])
     reasons = None
     if any(p.reasons is not None for p in pieces):
         reasons = [r for p in pieces for r in (p.reasons or [""] * len(p.values))]

@@ -226,14 +226,16 @@ def _merge(leaves: tuple[Leaf, ...], scored: list[Scores]) -> list[str] | None:
 def _scatter(some: Scores | None, index: Tensor, m: int, device: torch.device) -> Scores:
     """Scores of ``m`` images, those outside ``index`` invalid because they are not finite."""
     reasons = ["the image holds NaN or infinity"] * m
-    values = torch.full((m,), float("nan"), device=device)
+    dtype = torch.float32 if some is None else some.values.dtype
+    values = torch.full((m,), float("nan"), dtype=dtype, device=device)
     valid = torch.zeros(m, dtype=torch.bool, device=device)
     if some is None:
         return Scores.of(values, valid=valid, reasons=reasons, calls=0)
     values[index], valid[index] = some.values, some.valid
     for position, i in enumerate(index.tolist()):
         reasons[i] = some.reasons[position] if some.reasons is not None else ""
-    parts = {name: torch.full((m,), float("nan"), device=device) for name in some.parts}
+    parts = {}
     for name, part in some.parts.items():
+        parts[name] = torch.full((m,), float("nan"), dtype=part.dtype, device=device)
         parts[name][index] = part
     return Scores.of(values, valid=valid, parts=parts, reasons=reasons, calls=some.calls)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from itscale.errors import ConfigError, RewardShapeError, unknown_name
@@ -72,15 +72,15 @@ class Scores:
     """The scores of ``m`` samples, on the samples' device.
 
     Attributes:
-        values: float32 ``[m]``, larger is better; ``-inf`` (or the floor) where ``valid`` is False.
-            Never NaN, never ``+inf``.
+        values: float32 ``[m]``, or float64 from a reward that returns it; larger is better; ``-inf`` (or
+            the floor) where ``valid`` is False. Never NaN, never ``+inf``.
         valid: bool ``[m]``; False means that no score exists for the sample. ``-inf`` may be valid.
-        parts: named components, each float32 ``[m]``; a component may hold NaN where it is invalid.
+        parts: named components, each ``[m]``; a component may hold NaN where it is invalid.
         reasons: why a sample is invalid, ``""`` for valid ones; ``None`` when all are valid.
         calls: samples that were really evaluated; ``m - calls`` came out of a cache.
     """
 
-    values: Float32[Tensor, " m"]
+    values: Float[Tensor, " m"]
     valid: Bool[Tensor, " m"]
     parts: dict[str, Tensor] = field(default_factory=dict)
     reasons: list[str] | None = None
@@ -110,7 +110,7 @@ class Scores:
         NaN and ``+inf`` make a sample invalid; this is the one place where they are looked for, and
         the one host synchronisation of a scoring.
         """
-        values = values.detach().to(torch.float32)
+        values = as_real(values)
         broken = values.isnan() | (values == math.inf)
         ok = ~broken if valid is None else valid.to(values.device) & ~broken
         if not bool(ok.all()):
@@ -119,6 +119,12 @@ class Scores:
         if floor is not None:
             values = torch.where(values == -math.inf, floor, values)
         return cls(values, ok, dict(parts or {}), reasons, len(values) if calls is None else calls)
+
+
+def as_real(values: Tensor) -> Tensor:
+    """Detached float64 as it is, all else as float32."""
+    values = values.detach()
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
 
 
 def _complete(reasons: list[str] | None, values: Tensor, ok: Tensor) -> list[str]:

@@ -41,13 +41,10 @@ def spread_of_weights(method: TwistedSMC) -> float:
 
 
 def test_the_gradient_at_the_denoised_sample_with_the_right_jacobian_leaves_only_the_first_weight():
-    """The push is then the exact gradient of the value ahead: all increments are equal.
-
-    Rewards are float32, so 100 increments round to 1e-5.
-    """
+    """The push is then the exact gradient of the value ahead: all increments are equal."""
     method = TwistedSMC(particles=64, guide="denoised", spread=posterior_variance(), cap=1e6)
-    assert spread_of_weights(method) < 1e-5
-    assert float(effective_sample_size(affine(method).log_weights)) == pytest.approx(64, abs=1e-3)
+    assert spread_of_weights(method) < 1e-12
+    assert float(effective_sample_size(affine(method).log_weights)) == pytest.approx(64, abs=1e-12)
 
 
 def test_a_wrong_jacobian_or_a_cap_leaves_weights_that_vary():
