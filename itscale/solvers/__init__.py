@@ -17,6 +17,7 @@ from itscale.solvers.dpm_solver_3m_sde import SDE3M
 from itscale.solvers.dpm_solver_v3 import DPMSolverV3
 from itscale.solvers.dual_fast import DualFast
 from itscale.solvers.euler_maruyama import EulerMaruyama
+from itscale.solvers.glass import Glass
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
 from itscale.solvers.langevin import Langevin
@@ -63,6 +64,7 @@ SOLVERS: dict[str, type] = {
     "2s-ancestral": Ancestral2S,
     "dpm++sde": DPMSDE,
     "langevin": Langevin,
+    "glass": Glass,
     "edm-churn": Churn,
     "restart": Restart,
 }
@@ -110,6 +112,7 @@ __all__ = [
     "DualFast",
     "EDMHeun",
     "EulerMaruyama",
+    "Glass",
     "HeavyBall",
     "Heun",
     "Interval",
