@@ -28,6 +28,7 @@ _MODULES = (
     "scenes",
     "scoring",
     "solvers",
+    "values",
 )
 _NAMES = {
     "load": "itscale.models",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         scenes,
         scoring,
         solvers,
+        values,
     )
     from itscale.budget import Budget
     from itscale.models import load

@@ -16,6 +16,7 @@ from itscale.models.wrapper import changes_law
 from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
+from itscale.values import DENOISED_COST, Denoised, Forecast, Value, get_value
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Setup:
     process: ContinuousProcess
     times: Tensor
     kernel: Kernel
+    value: Value
+    forecast: Forecast | None
     cost: Cost
     plan: Plan
 
@@ -40,6 +43,7 @@ class Setup:
             "process": describe(self.view),
             "solver": describe(self.solver),
             "grid": describe(self.grid),
+            "value": describe(self.value),
             "steps": len(self.times) - 1,
         }
 
@@ -58,6 +62,7 @@ def prepare(
     grid: Any = "uniform",
     guidance: float = 1.0,
     budget: Budget | None = None,
+    value: str | Value = "denoised",
 ) -> Setup:
     """Check settings and plan sizes as ``sample`` does, without a network or reward call.
 
@@ -92,6 +97,7 @@ def prepare(
     dynamics = ContinuousProcess.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
+    valued, forecast = _value(value, chosen, dynamics, times)
     if hasattr(chosen, "check"):  # a method that builds kernels of its own
         chosen.check(dynamics, times)
     _check_noise(chosen, kernel, steps)
@@ -111,9 +117,11 @@ def prepare(
         tuple(kernel.extra_looks(k) for k in range(steps)),
         tuple(kernel.is_noisy(k) for k in range(steps)),
         model.rows_per_look,
+        DENOISED_COST if forecast is None else forecast.cost,
+        tuple(dynamics.interpolant.kappa(times[:-1]).tolist()),
     )
     plan = chosen.plan(cost, budget)
-    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, cost, plan)
+    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, valued, forecast, cost, plan)
 
 
 def describe(value: Any) -> Any:
@@ -125,13 +133,29 @@ def describe(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [describe(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | type(None)) else repr(value)
+    if isinstance(value, str | int | float | bool | type(None)):
+        return value
+    where = getattr(value, "__qualname__", None)  # of a function, whose repr has an address in it
+    return repr(value) if where is None else f"{value.__module__}:{where}"
 
 
 def _method(method: str | Method | None, reward: Any) -> Method:
     if method is None:
         return Unguided() if reward is None else SMC()
     return get_method(method)
+
+
+def _value(
+    value: str | Value, method: Method, process: ContinuousProcess, times: Tensor
+) -> tuple[Value, Forecast | None]:
+    chosen = get_value(value)
+    forecast = chosen.build(process, times)
+    if forecast is not None and method.needs.gradient:
+        raise ConfigError(
+            f"{type(method).__name__} follows the gradient of the denoised sample's reward, and "
+            f"{type(chosen).__name__} is another value; use value='denoised', or a method without gradients"
+        )
+    return chosen if forecast is not None else Denoised(), forecast
 
 
 def _sized(method: Any, n: int | None, particles: int | None) -> Any:

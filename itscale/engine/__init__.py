@@ -4,6 +4,7 @@ from itscale.engine.engine import Engine, Final
 from itscale.engine.particles import Particles
 from itscale.engine.rows import Rows
 from itscale.engine.step import Step
+from itscale.engine.valued import ValuedWorker
 from itscale.engine.worker import Worker
 
-__all__ = ["Engine", "Final", "Particles", "Rows", "Step", "Worker"]
+__all__ = ["Engine", "Final", "Particles", "Rows", "Step", "ValuedWorker", "Worker"]

@@ -22,6 +22,7 @@ from itscale.pools import OpenPool
 from itscale.potentials import Potential
 from itscale.process import ContinuousProcess
 from itscale.solvers import Kernel
+from itscale.values import DENOISED_COST, ScoreCost
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Engine:
     Attributes:
         steps: T, the number of moves; levels run from 0 to T.
         has_reward: whether anything can be scored.
-        has_gradient: whether the reward is differentiable.
+        has_gradient: whether scores have a gradient.
+        score_cost: what a score before the last look costs.
         ancestors: per move, and once at the end, the slot of every particle's ancestor in the population of
             the move before (of the first draw for the first move).
         notes: what the method says of its run, plain values by name.
@@ -62,6 +64,7 @@ class Engine:
         has_gradient: bool = False,
         initial: Tensor | None = None,
         process: ContinuousProcess | None = None,
+        score_cost: ScoreCost = DENOISED_COST,
     ) -> None:
         self.pool = pool
         self.kernel = kernel
@@ -76,6 +79,7 @@ class Engine:
         self.has_gradient = has_gradient
         self.initial = initial
         self.process = process
+        self.score_cost = score_cost
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.notes: dict[str, Any] = {}
         self.watch = Watch()
@@ -178,9 +182,10 @@ class Engine:
     def score(self, p: Particles, gradient: bool = False) -> Particles:
         """Score the denoised samples, or the states themselves on the last level.
 
-        A particle that was scored at its level keeps its score: a copy is never scored again, and neither
-        is a sample that the last move took over unchanged from the denoised sample before it. With
-        ``gradient`` the reward's gradient with respect to the denoised sample stays with the rows.
+        Before the last look the run's value may stand in for the reward of the denoised sample. A particle
+        that was scored at its level keeps its score: a copy is never scored again, and neither is a sample
+        that the last move took over unchanged from the denoised sample before it. With ``gradient`` the
+        reward's gradient with respect to the denoised sample stays with the rows.
         """
         level = _one_level(p.level)
         final = isinstance(level, int) and level == self.steps
@@ -188,6 +193,9 @@ class Engine:
             return p
         if final and bool((p.scored == self.steps - 1).all()):
             return self._final_score(replace(p, scored=p.level))
+        early = p.level < self.steps - 1
+        if not self.score_cost.is_denoised and early.any():
+            return self._score_ahead(p, level, early)
         if gradient and not final:
             rows, scored = self.pool.call("score_with_gradient", p.rows, level, self._place(p))
             return self._take_scores(replace(p, rows=rows), scored)
@@ -195,23 +203,34 @@ class Engine:
         rows, scored = self.pool.call("score", p.rows, level, self._place(p), keep_samples=keep)
         return self._take_scores(replace(p, rows=rows), scored)
 
+    def _score_ahead(self, p: Particles, level: int | Tensor, early: Tensor) -> Particles:
+        """Score by the run's value, and pay for it."""
+        cost = self.score_cost
+        rows, scored = self.pool.call("score_ahead", p.rows, level, self._place(p), tilt=self.tilt)
+        if cost.looks:
+            self._charge_looks(early.sum(dim=1) * cost.looks)
+        return self._take_scores(replace(p, rows=rows), scored, torch.where(early, cost.calls, 1))
+
     def denoised(self, p: Particles) -> Tensor:
         """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""
         rows = self.pool.call("denoise", p.rows, _one_level(p.level))
         return rows.x.reshape(*p.level.shape, *rows.x.shape[1:]).cpu()
 
-    def _take_scores(self, p: Particles, scored: Scored) -> Particles:
-        """Account for scores, and make values of them."""
+    def _take_scores(
+        self, p: Particles, scored: Scored, asked: Int64[Tensor, "g n"] | None = None
+    ) -> Particles:
+        """Account for scores, and make values of them; ``asked`` samples a particle, None is one."""
         shape = p.level.shape
         level = _one_level(p.level)
         final = isinstance(level, int) and level == self.steps
         reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
         calls = scored.calls.reshape(shape).sum(dim=1)
+        samples = torch.full_like(calls, p.n) if asked is None else asked.sum(dim=1)
         self.ledger.charge(
             reward_calls=calls,
-            decodes=p.n,
-            cached_rewards=int(shape.numel() - calls.sum()),
-            invalid_rewards=int((~valid).sum()),
+            decodes=samples,
+            cached_rewards=int((samples - calls).sum()),
+            invalid_rewards=int((~valid).sum()) if scored.invalid is None else scored.invalid,
         )
         self.ledger.charge(dead_states=self.watch.count_dead(finite, level))
         if not valid.any():
@@ -327,8 +346,11 @@ class Engine:
             return p
         p = self.look(p)
         rows = self.pool.call("denoise", p.rows, _one_level(p.level))
-        is_known = torch.where(p.scored == p.level, self.steps - 1, -1)  # its denoised sample was scored
-        return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=is_known)
+        is_known = p.scored == p.level  # the score of its denoised sample, or a value that stood in for it
+        if not self.score_cost.is_denoised:
+            is_known = is_known & (p.level == self.steps - 1)
+        known = torch.where(is_known, self.steps - 1, -1)
+        return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=known)
 
     def finish(self, p: Particles) -> Final:
         """Bring states, samples and held-out scores home."""

@@ -25,13 +25,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores on the driver: float64 rewards, whether each is one, whether the state is finite."""
+    """Scores on the driver: float64 rewards, whether each is one, whether the state is finite.
+
+    Attributes:
+        calls: how often the reward ran; less than it was asked where a cache answered.
+        invalid: samples without a score, where a score stands for several; None is one a row.
+    """
 
     reward: Float64[Tensor, " rows"]
     valid: Tensor
     finite: Tensor
-    calls: Int64[Tensor, " rows"]  # 1 where the reward ran, 0 where a cache answered
+    calls: Int64[Tensor, " rows"]
     reasons: tuple[str, ...] = ()
+    invalid: int | None = None
 
     @classmethod
     def of(cls, values: Float64[Tensor, " rows"], x: Tensor) -> Scored:

@@ -11,6 +11,7 @@ import torch
 from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import BudgetError, ConfigError
+from itscale.values import DENOISED_COST, ScoreCost
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,28 @@ class Cost:
         extra_looks: per level, evaluations inside the move.
         noisy: per level, whether the move uses noise.
         rows_per_look: network rows per look.
+        score: what a score before the last look costs.
+        kappa: per level, the noise-to-signal ratio.
     """
 
     steps: int
     extra_looks: tuple[int, ...]
     noisy: tuple[bool, ...]
     rows_per_look: int = 1
+    score: ScoreCost = DENOISED_COST
+    kappa: tuple[float, ...] = ()
 
     def trajectory(self) -> int:
         """NFE of one particle from noise to data."""
         return self.steps + sum(self.extra_looks)
+
+    def plan(self, particles: int, nfe: int, scores: int, early: int, gradients: int = 0) -> Plan:
+        """Make a plan of looks and scores; ``early`` of the scores are made before the last look.
+
+        Every method that scores there plans by this, so that it can run with any value.
+        """
+        nfe += early * self.score.looks
+        return Plan(particles, nfe, scores + early * (self.score.calls - 1), gradients)
 
 
 @dataclass(frozen=True)

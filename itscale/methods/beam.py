@@ -52,15 +52,16 @@ class Beam:
         return Claim("tilted", "unbiased") if self.selection == "unbiased" else Claim(None)
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        nfe = calls = 1
+        nfe = calls = last = 1
         for level in range(cost.steps - 1):
             brood = self.children if cost.noisy[level] else 1
             nfe += brood * (1 + cost.extra_looks[level])
             calls += brood
+            last = brood
         return plan_particles(
             self.particles,
             4,
-            lambda n: Plan(n, n * (nfe + cost.extra_looks[-1]), n * calls),
+            lambda n: cost.plan(n, n * (nfe + cost.extra_looks[-1]), n * calls, n * (calls - last)),
             budget,
             cost.rows_per_look,
             shrink="children or steps",

@@ -58,10 +58,11 @@ class CoDe:
             nfe += (self.children if looks else 1) * (cost.extra_looks[level] + looks)
         blocks = sum(self._selects(level + 1, cost.steps) for level in range(cost.steps - 1))
         calls = max(1, blocks * self.children)  # with one step there is nothing to select
+        early = max(0, blocks - 1) * self.children  # the last block ends at the last look
         return plan_particles(
             self.particles,
             4,
-            lambda n: Plan(n, n * nfe, n * calls),
+            lambda n: cost.plan(n, n * nfe, n * calls, n * early),
             budget,
             cost.rows_per_look,
             shrink="children or steps",

@@ -101,7 +101,7 @@ class ParticleGibbs:
         def cost_of(n: int) -> Plan:
             looks = cost.steps * (n + self.sweeps * (n - 1))
             inside = sum(cost.extra_looks) * n * (1 + self.sweeps)
-            return Plan(n, looks + inside, looks)
+            return cost.plan(n, looks + inside, looks, looks - looks // cost.steps)
 
         return plan_particles(
             self.particles, 8, cost_of, budget, cost.rows_per_look, 2, shrink="sweeps or steps"

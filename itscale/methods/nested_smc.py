@@ -101,17 +101,18 @@ class NestedSMC:
             raise ConfigError(
                 f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}"
             )
-        nfe, calls = 1, int(self.is_scored(0, steps))
+        nfe, scores = 1, [int(self.is_scored(0, steps))]  # the latter per level
         for level in range(steps):
             brood = self._brood(level, cost.noisy[level], steps)
             looks = 0 if level + 1 == steps else 1
             nfe += brood * (cost.extra_looks[level] + looks)
-            calls += brood * int(looks and self.is_scored(level + 1, steps))
-        calls += int(not self.is_scored(steps - 1, steps))  # else the last sample's score is known
+            if looks:
+                scores.append(brood * self.is_scored(level + 1, steps))
+        calls = sum(scores) + int(not scores[-1])  # else the last sample's score is known
         return plan_particles(
             self.particles,
             16 if self.children == 1 else 4,
-            lambda n: Plan(n, n * nfe, n * calls),
+            lambda n: cost.plan(n, n * nfe, n * calls, n * sum(scores[:-1])),
             budget,
             cost.rows_per_look,
             shrink="steps" if self.children == 1 else "children or steps",

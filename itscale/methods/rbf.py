@@ -14,6 +14,7 @@ from itscale.engine import Engine, Particles
 from itscale.errors import BudgetError, ConfigError
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count
 from itscale.methods.rollover import Rollover
+from itscale.values import ScoreCost
 
 THRESHOLDS = ("historical", "parent")
 
@@ -47,7 +48,8 @@ class RBF:
     at once and takes the draws that it saved along; one that runs out of draws moves on with its best child.
     What is left is spent on the last level. All chains draw together, each at its own level.
 
-    Cost: all of ``budget.nfe`` (up to less than a round), as many reward calls. It is a search: it stops on
+    Cost: all of ``budget.nfe`` (up to less than a round), as many reward calls; with a ``value`` that costs
+    more, the most that this can be is planned, and less is spent. It is a search: it stops on
     luck, so it follows no target. The samples are the denoised ones of the best children, and
     ``result.best()`` is the answer.
 
@@ -112,24 +114,34 @@ class RBF:
             raise ConfigError(
                 f"accept has {len(self.accept)} entries; give one for each of {cost.steps - 1} scored moves"
             )
-        limit = self._limit(budget, n, cost.steps, cost.rows_per_look)
-        start, least = self.initial * n, n * (cost.steps - 1)
+        limit = self._limit(budget, n, cost.steps, cost.rows_per_look, cost.score)
+        start, least, each = self.initial * n, n * (cost.steps - 1), 1 + cost.score.looks
         rounds = (limit - start) // n if self.spend == "all" else (limit - 1 - start) // n
         if rounds * n < least:
             raise BudgetError(
                 f"the budget is too small: RBF with particles={n}, initial={self.initial} and "
-                f"{cost.steps} steps needs at least {start + least} NFE and it has {limit}; lower initial, "
-                "particles or steps"
+                f"{cost.steps} steps needs at least {(start + least) * each} NFE and it has {limit * each}; "
+                "lower initial, particles or steps"
             )
-        return Plan(n, start + rounds * n, start + rounds * n)
+        draws = start + rounds * n
+        calls = draws * cost.score.most_calls + self._rescored(n, cost.score)
+        return Plan(n, draws * each, calls)
 
-    def _limit(self, budget: Budget | None, n: int, steps: int, rows_per_look: int) -> int:
-        """NFE that may be spent."""
-        limits = [] if budget is None else [budget.nfe, budget.reward_calls]
+    def _limit(self, budget: Budget | None, n: int, steps: int, rows_per_look: int, score: ScoreCost) -> int:
+        """Draws that can be paid for, each with one look and one score."""
+        given: list[int] = []
+        each = 1 + score.looks
+        if budget is not None and budget.nfe is not None:
+            given.append(budget.nfe // each)
+        if budget is not None and budget.reward_calls is not None:
+            given.append((budget.reward_calls - self._rescored(n, score)) // score.most_calls)
         if budget is not None and budget.model_rows is not None:
-            limits.append(budget.model_rows // rows_per_look)
-        given = [int(limit) for limit in limits if limit is not None]
+            given.append(budget.model_rows // (rows_per_look * each))
         return min(given) if given else n * (self.initial + self.draws * steps) + (self.spend != "all")
+
+    def _rescored(self, n: int, score: ScoreCost) -> int:
+        """Chains that may end before the last level, with a value that is no reward of their sample."""
+        return 0 if score.is_denoised else n
 
     def init(self, engine: Engine, plan: Plan) -> RBFState:
         n = plan.particles
@@ -138,8 +150,8 @@ class RBF:
         p = engine.select(p, found + self.initial * torch.arange(n))
         chains = torch.arange(n).expand(p.groups, -1)
         p = replace(p, origin=chains, eve=chains)  # from here on a chain is its own ancestor
-        rounds = (plan.nfe - self.initial * n) // n
-        limit = self._limit(engine.ledger.budget, n, engine.steps, engine.rows_per_look)
+        rounds = (plan.nfe // (1 + engine.score_cost.looks) - self.initial * n) // n
+        limit = self._limit(engine.ledger.budget, n, engine.steps, engine.rows_per_look, engine.score_cost)
         quota = (limit - self.initial * n) // (engine.steps * n)
         nothing = torch.full_like(p.reward, -torch.inf)
         return RBFState(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from itscale.budget import Budget
@@ -16,7 +17,7 @@ from itscale.particles import WhenESSBelow
 from itscale.potentials import Difference
 from itscale.process import ContinuousProcess
 from itscale.solvers import Interval, Solver, get_solver
-from itscale.solvers.restart import Cycle, CycleKernel, level_of
+from itscale.solvers.restart import Cycle, CycleKernel, level_of, nearest_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,13 @@ class RestartSMC:
         sweeps = sum(i.repeats for i in self.intervals)
         looks = sum(i.repeats * ((i.points - 1) * evaluations + 1) for i in self.intervals)
 
+        kappa = torch.tensor(cost.kappa, dtype=torch.float64)
+        last = cost.steps - 1
+        late = 1 + sum(i.repeats for i in self.intervals if nearest_level(kappa, i) == last)
+
         def cost_of(n: int) -> Plan:
-            return Plan(n, n * (cost.trajectory() + looks), n * (cost.steps + sweeps))
+            scores = cost.steps + sweeps
+            return cost.plan(n, n * (cost.trajectory() + looks), n * scores, n * (scores - late))
 
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look)
 

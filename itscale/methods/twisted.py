@@ -112,7 +112,8 @@ class TwistedSMC:
             inside = sum(m * extra for m, extra in zip(moved, cost.extra_looks, strict=True))
             looks = sum(sizes)
             pushed = sum(size for size, noisy in zip(sizes, cost.noisy, strict=True) if noisy)
-            return Plan(n, looks + inside, looks, pushed if self.guide == "network" else 0)
+            gradients = pushed if self.guide == "network" else 0
+            return cost.plan(n, looks + inside, looks, sum(sizes[:-1]), gradients)
 
         minimum = 1 if self.schedule is None else FEWEST
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look, minimum)

@@ -17,8 +17,8 @@ from itscale.runs import documents, layers, rooms
 from itscale.runs.schema import build, check_keys, plain
 from itscale.scoring import as_reward
 
-SECTIONS = ("model", "reward", "held_out", "method", "process", "solver", "run", "pool")
-NAMED = ("model", "reward", "held_out", "method", "process", "solver", "pool")
+SECTIONS = ("model", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
+NAMED = ("model", "reward", "held_out", "method", "process", "solver", "value", "pool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,11 @@ class Cell:
         return None if value is None else rooms.SOLVER.make(value, "solver", rooms.ROOMS)
 
     @cached_property
+    def value(self) -> Any:
+        given = self.values.get("value")
+        return rooms.VALUE.make({"name": "denoised"} if given is None else given, "value", rooms.ROOMS)
+
+    @cached_property
     def pool(self) -> Any:
         return rooms.POOL.make({"name": "local", **(self.values.get("pool") or {})}, "pool", rooms.ROOMS)
 
@@ -142,7 +147,7 @@ class Cell:
     def check(self) -> Cell:
         """Make everything once, so that a mistake shows before anything runs."""
         check_keys(self.values, SECTIONS, "")
-        for part in ("model", "method", "process", "solver", "pool", "run", "groups", "conditions"):
+        for part in ("model", "method", "process", "solver", "value", "pool", "run", "groups", "conditions"):
             getattr(self, part)
         self.reward("reward")
         self.reward("held_out")
@@ -166,6 +171,7 @@ class Cell:
             "method": plain(self.method, every),
             "process": plain(self.process, every),
             "solver": plain(self.solver, every),
+            "value": plain(self.value, every),
             "run": {**plain(self.run, every), "groups": self.groups},
         }
 

@@ -91,6 +91,7 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
         method=cell.method,
         process=cell.process,
         solver=cell.solver,
+        value=cell.value,
         grid=cell.run.grid,
         steps=cell.run.steps,
         tilt=cell.run.tilt,

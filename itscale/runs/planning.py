@@ -110,6 +110,7 @@ def prepare_cell(cell: Cell) -> Setup:
             steps=cell.run.steps,
             process=cell.process,
             solver=cell.solver,
+            value=cell.value,
             grid=cell.run.grid,
             guidance=cell.model.guidance,
             budget=cell.run.budget,

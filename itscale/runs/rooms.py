@@ -22,6 +22,7 @@ from itscale.runs.documents import canonical
 from itscale.runs.schema import Room, check_keys, check_options
 from itscale.scoring import names
 from itscale.solvers import SOLVERS, get_solver
+from itscale.values import VALUES, get_value
 
 PROCESSES: dict[str, type] = {"ode": ODE, "sde": SDE}
 DIFFUSIONS: dict[str, type] = {"natural": Natural, "coefficient": Coefficient, "epsilon": Epsilon}
@@ -30,6 +31,7 @@ POOLS: dict[str, type] = {"local": Local}
 METHOD = Room("method", METHODS, list_with="itscale methods")
 PROCESS = Room("process", PROCESSES)
 SOLVER = Room("solver", SOLVERS, get_solver, "itscale solvers")
+VALUE = Room("value", VALUES, get_value)
 POOL = Room("pool", POOLS)
 GRID = Room("time grid", GRIDS, get_grid)
 
@@ -44,10 +46,16 @@ ROOMS: dict[str, Room] = {
 }
 """Parameter name -> room: these options of methods, processes and solvers name things themselves."""
 
-SWEPT: dict[str, Room] = {"method": METHOD, "process": PROCESS, "solver": SOLVER, "pool": POOL}
+SWEPT: dict[str, Room] = {
+    "method": METHOD,
+    "process": PROCESS,
+    "solver": SOLVER,
+    "value": VALUE,
+    "pool": POOL,
+}
 """Section -> room, for sections whose options are those of the thing they name and nothing else."""
 
-_EVERY_ROOM = {**ROOMS, "process": PROCESS, "pool": POOL}
+_EVERY_ROOM = {**ROOMS, "process": PROCESS, "value": VALUE, "pool": POOL}
 
 
 def gaussian_mixture(

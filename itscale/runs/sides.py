@@ -13,7 +13,7 @@ from itscale.runs.pooling import Row
 from itscale.runs.record import RunRecord, load_run
 from itscale.runs.schedule import without_units
 
-WHOLE = ("method", "process", "solver", "reward", "held_out")
+WHOLE = ("method", "process", "solver", "value", "reward", "held_out")
 """Sections that are matched as a whole: their options mean nothing without their name."""
 
 Change = tuple[str, Any, Any]

@@ -16,6 +16,7 @@ from itscale.sampling.inputs import one_per_group
 from itscale.sampling.pilots import reward_profile
 from itscale.scoring import as_reward
 from itscale.solvers import Solver
+from itscale.values import Value
 
 
 def calibrate(
@@ -29,6 +30,8 @@ def calibrate(
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
     grid: Any = "uniform",
+    value: str | Value = "denoised",
+    tilt: float = 1.0,
     guidance: float = 1.0,
     seed: int = 0,
     pool: Pool | None = None,
@@ -36,8 +39,9 @@ def calibrate(
     """Measure how well early denoised samples predict final ones, and their rewards the final reward.
 
     Args:
-        model, reward, condition, process, solver, grid, guidance, pool: as for ``sample``; without a reward
-            only the model is profiled.
+        model, reward, condition, process, solver, grid, value, guidance, pool: as for ``sample``; without a
+            reward only the model is profiled.
+        tilt: that of the runs that will use it, for values that depend on it.
         groups: how many conditions (or seeds) to pool; several conditions are better than one.
         trajectories: of each; 4 are nearly enough, 16 are good.
         steps: those of the runs that will use it; other grids are interpolated.
@@ -61,6 +65,8 @@ def calibrate(
         process=process,
         solver=solver,
         grid=grid,
+        value=value,
+        tilt=tilt,
         guidance=guidance,
         seed=seed,
         pool=pool,

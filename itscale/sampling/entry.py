@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from itscale.budget import Budget, Ledger, Spent
-from itscale.engine import Engine, Step, Worker
+from itscale.engine import Engine, Step, ValuedWorker
 from itscale.engine.snapshot import revive
 from itscale.errors import ConfigError
 from itscale.methods import Method
@@ -30,6 +30,7 @@ from itscale.sampling.outcome import make_result
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import Solver
+from itscale.values import Value
 
 
 def sample(
@@ -43,6 +44,7 @@ def sample(
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
     grid: Any = "uniform",
+    value: str | Value = "denoised",
     tilt: float | Literal["auto"] = 1.0,
     condition: Any = None,
     guidance: float = 1.0,
@@ -70,6 +72,8 @@ def sample(
         process: ``ODE()`` or ``SDE(interpolant=, diffusion=)``.
         solver: a solver or its name; see ``itscale solvers``.
         grid: time grid or its name, in the time of the process's path.
+        value: how states before the last look are scored: ``"denoised"``, or an object of
+            ``itscale.values``. It changes what early scores cost and tell, not what they lead to.
         tilt: exponent on the reward, >= 0; ``"auto"`` scales it by the spread of 16 unguided samples.
         condition: one condition for all groups, or a list with one per group.
         guidance: classifier-free guidance weight; 1 is the plain conditional model.
@@ -109,6 +113,7 @@ def sample(
         grid=grid,
         guidance=guidance,
         budget=budget,
+        value=value,
     )
     plan = setup.plan
     check_initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
@@ -140,7 +145,7 @@ def sample(
         chosen = replace(chosen, profile=prelude["profile"])
     noise = Noise(seed)
     factory = functools.partial(
-        Worker,
+        ValuedWorker,
         setup.process,
         setup.kernel,
         setup.times,
@@ -149,6 +154,7 @@ def sample(
         judge,
         conditions,
         getattr(model, "dtype", torch.float32),
+        forecast=setup.forecast,
     )
     engine = Engine(
         (pool or Local()).open(factory),
@@ -161,9 +167,10 @@ def sample(
         rows_per_look=setup.model.rows_per_look,
         tilt=float(prelude["tilt"]),
         has_reward=scorer is not None,
-        has_gradient=scorer is not None and scorer.gradient_ready,
+        has_gradient=scorer is not None and scorer.gradient_ready and setup.forecast is None,
         initial=initial,
         process=setup.process,
+        score_cost=setup.cost.score,
     )
     done = run(engine, chosen, plan, on_step, keeper, saved, prelude)
     result = make_result(
@@ -202,6 +209,7 @@ def _prelude(
     profile = None
     if setup.method.needs.profile:
         where = functools.partial(draw, process=setup.view, solver=setup.solver, grid=setup.grid)
+        where = functools.partial(where, value=setup.value, tilt=tilt)
         profile, cost = default_profile(where, groups, conditions)
         spent = cost if spent is None else spent + cost
     return {"tilt": float(tilt), "profile": profile, "pilot": spent}

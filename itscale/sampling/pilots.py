@@ -67,7 +67,8 @@ class Recorder:
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         def cost_of(n: int) -> Plan:
-            return Plan(n, n * cost.trajectory(), n * cost.steps if self.scored else 0)
+            scores = n * cost.steps if self.scored else 0
+            return cost.plan(n, n * cost.trajectory(), scores, max(0, scores - n))
 
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look)
 
@@ -125,7 +126,8 @@ def default_profile(draw: Draw, groups: list[int], conditions: list[Any]) -> tup
 def profile_looks(groups: int, cost: Cost) -> int:
     """NFE of ``default_profile`` for a run of that many groups, over all of them."""
     some = min(groups, PROFILE_GROUPS)
-    return some * _trajectories(some) * cost.trajectory()
+    each = cost.trajectory() + (cost.steps - 1) * cost.score.looks
+    return some * _trajectories(some) * each
 
 
 def _trajectories(groups: int) -> int:

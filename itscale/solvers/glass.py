@@ -67,7 +67,7 @@ class Glass:
 
     Attributes:
         inner_steps: steps of the inner flow.
-        inner: its solver, ``"dpm++2m"`` (better from 3 inner steps on), or ``"ddim"`` as published.
+        inner_solver: its solver, ``"dpm++2m"`` (better from 3 inner steps on), or ``"ddim"`` as published.
 
     Reference:
         Holderrieth et al. (2025), "GLASS Flows: Transition Sampling for Alignment of Flow and Diffusion
@@ -75,7 +75,7 @@ class Glass:
     """
 
     inner_steps: int = 4
-    inner: InnerName = "dpm++2m"
+    inner_solver: InnerName = "dpm++2m"
     is_stochastic: ClassVar[bool] = True
     order: ClassVar[int] = 1
     history: ClassVar[int] = 0
@@ -85,7 +85,7 @@ class Glass:
         steps = self.inner_steps
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ConfigError(f"inner_steps must be a whole number >= 1, got {steps!r}")
-        get_inner(self.inner)
+        get_inner(self.inner_solver)
 
     @property
     def evaluations(self) -> int:
@@ -96,7 +96,7 @@ class Glass:
         levels = range(schedule.steps - 1)
         pulled, std = ([f(k) for k in levels] for f in (schedule.pulled, schedule.noise_std))
         flows = tuple(
-            PosteriorFlow.build(process, schedule.t[k], self.inner_steps, self.inner, a / (a + b))
+            PosteriorFlow.build(process, schedule.t[k], self.inner_steps, self.inner_solver, a / (a + b))
             for k, a, b in zip(levels, pulled, std, strict=True)
         )
         return GlassKernel(

@@ -289,7 +289,7 @@ def level_of(process: ContinuousProcess, times: Tensor, interval: Interval) -> i
     if len(kappa) < 2:
         raise ConfigError("a restart needs a grid of at least 2 steps")
     high, first, last = float(kappa[0]), float(kappa[1]), float(kappa[-1])
-    level = 1 + int((kappa[1:] - interval.kappa_min).abs().argmin())
+    level = nearest_level(kappa, interval)
     inside = last * (1 - 1e-9) <= interval.kappa_min <= first * (1 + 1e-9)
     if not inside or interval.kappa_max > high * (1 + 1e-9):
         raise ConfigError(
@@ -303,6 +303,11 @@ def level_of(process: ContinuousProcess, times: Tensor, interval: Interval) -> i
             f"{float(kappa[level]):.4g} of the grid, above its end; raise kappa_max, or take more steps"
         )
     return level
+
+
+def nearest_level(kappa: Tensor, interval: Interval) -> int:
+    """The level, but the first, whose noise-to-signal ratio is nearest an interval's lower end."""
+    return 1 + int((kappa[1:] - interval.kappa_min).abs().argmin())
 
 
 def _resolve(solver: str | Solver) -> Solver:

@@ -130,13 +130,13 @@ def tilted_truth(method: Any = None) -> tuple[float, float]:
     return mean + TILT * variance, TILT * mean + TILT**2 * variance / 2
 
 
-def check_claim(method: Any) -> None:
+def check_claim(method: Any, **settings: Any) -> None:
     """The weighted law is the one that the method claims, as far as its evidence makes that testable.
 
     ``Z-hat`` times a weighted mean is unbiased for ``Z`` times the mean under the target, for any number of
     particles; so is ``Z-hat`` itself. Both are judged by standard errors over groups.
     """
-    result = run(method)
+    result = run(method, **settings)
     if method.claim.target is None:
         assert result.log_evidence.isnan().all()
         assert (result.log_weights == 0).all()

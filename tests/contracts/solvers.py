@@ -96,7 +96,7 @@ SOLVER_CASES: list[Solver] = [
     Langevin(),
     Langevin(snr=0.3, corrections=2),
     Glass(),
-    Glass(inner_steps=2, inner="ddim"),
+    Glass(inner_steps=2, inner_solver="ddim"),
     Churn(s_churn=5.0),
     Restart(),
     Restart((Interval(kappa_min=0.5, kappa_max=3.0, points=4),), main="2m-sde", inner="dpm++sde"),

@@ -80,7 +80,7 @@ def test_before_any_inner_step_the_flow_knows_what_the_state_knows(path):
 def test_with_many_inner_steps_a_move_is_a_draw_of_the_exact_transition(diffusion, interpolant, path, level):
     """The first-order inner error falls as 1 / inner steps: 1e-2 of the deviation leaves a factor of 3."""
     process, times = setting(diffusion, interpolant, path)
-    mean, std = transition(process, times, Glass(inner_steps=200, inner="ddim"), level)
+    mean, std = transition(process, times, Glass(inner_steps=200, inner_solver="ddim"), level)
     expected = exact_transition(process, times, level)
     assert abs(mean - expected[0]) <= 1e-2 * expected[1]
     assert std == pytest.approx(expected[1], rel=1e-2)
@@ -143,7 +143,7 @@ class Doubled(PosteriorFlow):
 @pytest.mark.parametrize("fault", [Forgetful, Doubled])
 def test_faulty_flows_are_noticed(fault):
     process, times = setting()
-    kernel = Glass(inner_steps=200, inner="ddim").build(process, times)
+    kernel = Glass(inner_steps=200, inner_solver="ddim").build(process, times)
     flows = tuple(fault(f.path, f.alpha, f.sigma, f.leg) for f in kernel.flows)
 
     class Broken:
@@ -158,4 +158,4 @@ def test_settings_are_checked():
     with pytest.raises(ConfigError, match=r"inner_steps must be a whole number >= 1, got 0"):
         Glass(inner_steps=0)
     with pytest.raises(ConfigError, match=r"an inner solver is one of ddim, dpm\+\+2m, got 'heun'"):
-        Glass(inner="heun")  # type: ignore[arg-type]
+        Glass(inner_solver="heun")  # type: ignore[arg-type]
