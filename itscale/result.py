@@ -70,7 +70,7 @@ class Result:
         tilt: the exponent on the reward.
         claim: ``{"target": ..., "evidence": ...}`` of the method.
         spent: what it cost, pilots apart (``pilot``).
-        truncated: the time budget ended the run early; the claim is void then.
+        truncated: time, a callback or Ctrl-C ended the run early; the claim is void then.
         trace: per level, plain numbers for plots.
         config: how the run was asked for, as plain values.
         warnings: what a reader of the numbers should know.

@@ -68,7 +68,8 @@ class Beam:
         )
 
     def init(self, engine: Engine, plan: Plan) -> State:
-        return State(engine.weight(engine.score(engine.look(engine.start(plan.particles))), Difference()))
+        p = engine.weight(engine.score(engine.look(engine.start(plan.particles))), Difference())
+        return State(p if self.selection == "unbiased" else forget_weights(p))
 
     def step(self, engine: Engine, state: State) -> State:
         p, level = state.particles, int(state.particles.level[0, 0])
@@ -78,9 +79,10 @@ class Beam:
             p = engine.weight(engine.score(p), Difference())
             return State(p if self.selection == "unbiased" else forget_weights(p), is_done=True)
         p = engine.weight(engine.score(engine.look(p)), Difference())
-        if brood == 1:
-            return State(p)
         if self.selection == "top":
+            p = forget_weights(p)
+            if brood == 1:
+                return State(p)
             best = p.value.sort(dim=1, descending=True, stable=True).indices[:, :width]
             return State(engine.select(p, best))
-        return State(engine.thin(p, width))
+        return State(p if brood == 1 else engine.thin(p, width))

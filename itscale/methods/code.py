@@ -5,11 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
+
 from itscale.budget import Budget
-from itscale.engine import Engine
+from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, forget_weights, plan_particles
 from itscale.potentials import Difference
+
+
+@dataclass(frozen=True)
+class Branches(State):
+    """Chains, each with as many branches as are under way."""
+
+    branches: int = 1
+
+    def ended(self, engine: Engine) -> Particles:
+        """The best branch of each chain, scored as it stands."""
+        p = super().ended(engine)
+        scores = p.reward.nan_to_num(nan=-torch.inf).unflatten(1, (-1, self.branches))
+        return engine.select(p, scores.argmax(-1) + self.branches * torch.arange(scores.shape[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +83,21 @@ class CoDe:
             shrink="children or steps",
         )
 
-    def init(self, engine: Engine, plan: Plan) -> State:
-        return State(engine.look(engine.start(plan.particles)))
+    def init(self, engine: Engine, plan: Plan) -> Branches:
+        return Branches(engine.look(engine.start(plan.particles)))
 
-    def step(self, engine: Engine, state: State) -> State:
+    def step(self, engine: Engine, state: Branches) -> Branches:
         p, level = state.particles, int(state.particles.level[0, 0])
         branches = level % self.block == 0 and level + 1 < engine.steps
         p = engine.propose(p, children=self.children if branches else 1)
         if level + 1 == engine.steps:
-            return State(engine.score(p), is_done=True)
+            return Branches(engine.score(p), is_done=True)
         p = engine.look(p)
         if self._selects(level + 1, engine.steps):
             p = engine.weight(engine.score(p), Difference())
             p = engine.choose(p, self.children, argmax=self.selection == "argmax", correct=False)
-            p = replace(forget_weights(p), carry={})
-        return State(p)
+            return Branches(replace(forget_weights(p), carry={}))
+        return Branches(p, branches=self.children if branches else state.branches)
 
     def _selects(self, level: int, steps: int) -> bool:
         """Whether a block ends with the look at this level; the last look always ends one."""

@@ -36,6 +36,7 @@ class GibbsState(State):
         lineage: (g, n) per move, parents' slots in the population before.
         reference: the retained path, one particle per group at every level; empty in the first sweep.
         finished: last populations of the sweeps that are kept.
+        latest: last population of the sweep before; None in the first.
     """
 
     sweep: int = 0
@@ -43,6 +44,19 @@ class GibbsState(State):
     lineage: tuple[Int64[Tensor, "g n"], ...] = ()
     reference: tuple[Particles, ...] = ()
     finished: tuple[Particles, ...] = ()
+    latest: Particles | None = None
+
+    def ended(self, engine: Engine) -> Particles:
+        """The sweeps that are over; in the first one, its particles as they stand."""
+        if self.finished:
+            return together(engine, self.finished)
+        return super().ended(engine) if self.latest is None else self.latest
+
+
+def together(engine: Engine, sweeps: tuple[Particles, ...]) -> Particles:
+    """Join the particles of several sweeps."""
+    count = sum(p.n for p in sweeps)
+    return engine.gather(sweeps, torch.arange(count).expand(sweeps[0].groups, -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +204,12 @@ class ParticleGibbs:
         for population, index in zip(state.trail[-2::-1], state.lineage[::-1], strict=True):
             line = index.gather(1, line)
             path.append(population.take(line))
-        finished = state.finished
-        if state.sweep >= self.burn_in:
-            total = torch.where(is_dead(p.log_weights), 0.0, log_mean_exp(p.log_weights))
-            finished = (*finished, replace(p, log_weights=p.log_weights - total[:, None]))
-        state = replace(state, sweep=state.sweep + 1, reference=tuple(path[::-1]), finished=finished)
+        total = torch.where(is_dead(p.log_weights), 0.0, log_mean_exp(p.log_weights))
+        latest = replace(p, log_weights=p.log_weights - total[:, None])
+        finished = (*state.finished, latest) if state.sweep >= self.burn_in else ()
+        state = replace(
+            state, sweep=state.sweep + 1, reference=tuple(path[::-1]), finished=finished, latest=latest
+        )
         if state.sweep <= self.sweeps:
             return state
-        count = sum(f.n for f in finished)
-        everything = engine.gather(list(finished), torch.arange(count).expand(p.groups, -1))
-        return replace(state, particles=everything, is_done=True, trail=(), reference=(), finished=())
+        return GibbsState(together(engine, finished), is_done=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, as_they_stand, check_count
 from itscale.methods.rollover import Rollover
 from itscale.values import ScoreCost
 
@@ -38,6 +38,18 @@ class RBFState(State):
     rollover: Rollover | None = None
     rounds: int = 0
     draws: Int64[Tensor, " steps"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def ended(self, engine: Engine) -> Particles:
+        """Each chain's state or its best child so far, whichever scores higher, as it stands."""
+        engine.notes["draws per level"] = self.draws[1:].tolist()
+        return as_they_stand(engine, self.best_above(engine, _score(self.particles)))
+
+    def best_above(self, engine: Engine, least: Float64[Tensor, "g n"]) -> Particles:
+        """Each chain's best child where it scores above ``least``, else where the chain stands."""
+        assert self.candidate is not None
+        column = torch.arange(self.particles.n).expand(self.best.shape)
+        chosen = torch.where(self.best > least, column + self.particles.n, column)
+        return engine.gather([self.particles, self.candidate], chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +218,7 @@ class RBF:
 
     def _finish(self, engine: Engine, state: RBFState) -> RBFState:
         """Hand out the denoised sample of each chain's best child at the level it has reached."""
-        assert state.candidate is not None
-        n = state.particles.n
-        column = torch.arange(n).expand(state.best.shape)
-        kept = engine.gather(
-            [state.particles, state.candidate], torch.where(state.best > -torch.inf, column + n, column)
-        )
+        kept = state.best_above(engine, torch.full_like(state.best, -torch.inf))
         short = int((kept.level < engine.steps - 1).sum())
         if short:
             engine.watch.warnings.append(

@@ -33,6 +33,10 @@ class SearchState(State):
     failed: Bool[Tensor, "g n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     rounds: int = 0
 
+    def ended(self, engine: Engine) -> Particles:
+        """The incumbents; before there are any, the candidates as they stand."""
+        return super().ended(engine) if self.incumbent is None else self.incumbent
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroOrderSearch:

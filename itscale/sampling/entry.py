@@ -25,7 +25,7 @@ from itscale.process import ODE, SDE
 from itscale.result import Result
 from itscale.sampling.checkpoint import Checkpoint
 from itscale.sampling.inputs import check_initial, group_indices, initial_size, one_per_group
-from itscale.sampling.loop import run
+from itscale.sampling.loop import OnInterrupt, run
 from itscale.sampling.outcome import make_result
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
 from itscale.scoring import Reward, as_reward
@@ -57,6 +57,7 @@ def sample(
     on_step: Callable[[Step], Any] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Result:
     """Sample a model, steered towards a reward if there is one.
 
@@ -87,6 +88,8 @@ def sample(
         checkpoint: file that keeps the state of an unfinished run. It is written every
             ``checkpoint_every`` seconds and when the run is interrupted or fails; the same call goes on from
             it, to the same result. It is gone when the run is over.
+        on_interrupt: what Ctrl-C does: ``"raise"``, or ``"return"`` what there is, flagged ``truncated``; a
+            checkpoint then stays.
 
     Returns:
         A ``Result`` with tensors (groups, particles, ...).
@@ -119,6 +122,8 @@ def sample(
     check_initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
     if tilt != "auto" and not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
         raise ConfigError(f"tilt must be finite and >= 0, or 'auto', got {tilt!r}; negate the reward instead")
+    if on_interrupt not in ("raise", "return"):
+        raise ConfigError(f"on_interrupt must be 'raise' or 'return', got {on_interrupt!r}")
     request = {
         **setup.describe(),
         "groups": group_ids.tolist(),
@@ -172,7 +177,7 @@ def sample(
         process=setup.process,
         score_cost=setup.cost.score,
     )
-    done = run(engine, chosen, plan, on_step, keeper, saved, prelude)
+    done = run(engine, chosen, plan, on_step, keeper, saved, prelude, on_interrupt)
     result = make_result(
         engine,
         chosen,
@@ -183,7 +188,7 @@ def sample(
         pilot=prelude["pilot"],
         config={**request, "condition": conditions, "tilt": engine.tilt},
     )
-    if keeper is not None:
+    if keeper is not None and not done.is_kept:
         keeper.remove()
     return result
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
 from itscale.engine import Engine, Particles, Step
-from itscale.methods import Method, Plan
+from itscale.methods import Method, Plan, State
 from itscale.particles import effective_sample_size, log_mean_exp
+from itscale.potentials import Difference
 from itscale.sampling.checkpoint import Checkpoint
+
+OnInterrupt: TypeAlias = Literal["raise", "return"]
 
 
 class Outcome(NamedTuple):
     """The end of a run.
 
     Attributes:
-        truncated: time or a callback ended it before its last level.
+        truncated: time, a callback or Ctrl-C ended it before the method was done.
+        is_kept: a checkpoint holds it, and it can go on.
     """
 
     particles: Particles
     trace: list[dict[str, Any]]
     truncated: bool
+    is_kept: bool = False
 
 
 def run(
@@ -34,10 +39,12 @@ def run(
     checkpoint: Checkpoint | None,
     saved: dict[str, Any] | None,
     prelude: dict[str, Any],
+    on_interrupt: OnInterrupt = "raise",
 ) -> Outcome:
     """Start, or go on from what was saved, and step to the end.
 
-    An exception, Ctrl-C included, leaves the state after the last whole step in the checkpoint.
+    An exception, Ctrl-C included, leaves the state after the last whole step in the checkpoint. With
+    ``on_interrupt="return"`` Ctrl-C then ends the run there, as a callback's False does.
     """
     if saved is None or checkpoint is None:
         state = method.init(engine, plan)
@@ -45,34 +52,39 @@ def run(
     else:
         state, trace = checkpoint.restore(saved, engine, engine.pool.device)
     done = engine.snapshot() if checkpoint is not None else None
+    moves = len(engine.ancestors)
     try:
         while not state.is_done:
             if engine.ledger.out_of_time:
-                return _ended(engine, state.particles, trace)
+                return _ended(engine, method, state, trace)
             state_after = method.step(engine, state)
             trace = [*trace, _record(engine, state_after.particles)]
             state = state_after
+            moves = len(engine.ancestors)
             if checkpoint is not None:
                 done = engine.snapshot()
                 if checkpoint.is_due:
                     checkpoint.save(done, state, trace, prelude)
             if on_step is not None and on_step(_step(engine, state.particles, trace[-1])) is False:
-                return _ended(engine, state.particles, trace)
-    except BaseException:
+                return _ended(engine, method, state, trace)
+    except BaseException as stop:
         if checkpoint is not None and done is not None:
             checkpoint.save(done, state, trace, prelude)
-        raise
+        if on_interrupt == "raise" or not isinstance(stop, KeyboardInterrupt):
+            raise
+        del engine.ancestors[moves:]  # a step that was broken off moved nobody, though it was paid
+        return _ended(engine, method, state, trace)._replace(is_kept=checkpoint is not None)
     return Outcome(state.particles, trace, False)
 
 
-def _ended(engine: Engine, p: Particles, trace: list[dict[str, Any]]) -> Outcome:
+def _ended(engine: Engine, method: Method, state: State, trace: list[dict[str, Any]]) -> Outcome:
     """End a run where it is."""
-    is_whole = bool((p.level == engine.steps).all())
-    if not is_whole:
-        p = engine.jump(p)
-        p = engine.score(p) if engine.has_reward else p
-        trace = [*trace, _record(engine, p)]
-    return Outcome(p, trace, not is_whole)
+    if state.is_done:
+        return Outcome(state.particles, trace, False)
+    p = state.ended(engine)
+    if method.claim.target == "tilted":  # what the weights lack for exp(tilt r) of these samples
+        p = engine.weight(p, Difference())
+    return Outcome(p, [*trace, _record(engine, p)], True)
 
 
 def _record(engine: Engine, p: Particles) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def make_result(
     warnings = list(engine.watch.warnings)
     target = None if truncated else method.claim.target
     if truncated:
-        warnings.append("the run was ended early: samples were denoised as they stood")
+        warnings.append(
+            "the run was ended early: it hands over the best it had, or samples denoised as they stood"
+        )
     if dead := [i for i, z in enumerate(evidence.tolist()) if z == -math.inf]:
         warnings.append(f"groups {dead} lost all their weight; their samples say nothing about the target")
     return Result(
