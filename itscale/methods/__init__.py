@@ -7,6 +7,7 @@ from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
+from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -18,6 +19,7 @@ from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
 from itscale.methods.twisted import TwistedSMC
 from itscale.methods.unguided import Unguided
+from itscale.methods.vasr_max import VASRMax
 from itscale.methods.zero_order import ZeroOrderSearch
 
 METHODS: dict[str, type] = {
@@ -37,6 +39,8 @@ METHODS: dict[str, type] = {
     "particle-gibbs": ParticleGibbs,
     "zero-order": ZeroOrderSearch,
     "restart-smc": RestartSMC,
+    "funnel": Funnel,
+    "vasr-max": VASRMax,
 }
 
 
@@ -65,6 +69,7 @@ __all__ = [
     "Claim",
     "CoDe",
     "Cost",
+    "Funnel",
     "ImportanceSampling",
     "Method",
     "Needs",
@@ -76,6 +81,7 @@ __all__ = [
     "State",
     "TwistedSMC",
     "Unguided",
+    "VASRMax",
     "ZeroOrderSearch",
     "get_method",
 ]

@@ -94,10 +94,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class State:
-    """Everything a method needs to go on; saved as it is."""
+    """Everything a method needs to go on; saved as it is.
+
+    Attributes:
+        sizes: numbers of particles at the looks of the levels, as far as they are known; empty where the
+            number never changes.
+    """
 
     particles: Particles
     is_done: bool = False
+    sizes: tuple[int, ...] = ()
+
+    def size_ahead(self, level: int) -> int:
+        """Number of particles that make the move from a level."""
+        if not self.sizes:
+            return self.particles.n
+        return self.sizes[min(level + 1, len(self.sizes) - 1)]
 
     def ended(self, engine: Engine) -> Particles:
         """Hand over what there is when the run is cut short: by default the particles, as they stand.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from itscale.budget import Budget
@@ -19,6 +19,8 @@ from itscale.methods.base import (
     forget_weights,
     plan_particles,
 )
+from itscale.methods.rollover import Saving
+from itscale.methods.schedules import FEWEST, Schedule, get_schedule, sizes_of
 from itscale.particles import WhenESSBelow, get_scheme
 from itscale.potentials import Potential, get_potential
 
@@ -36,12 +38,15 @@ class NestedSMC:
         children: M.
         ess_threshold: resample when ESS < this share of N; 1 resamples whenever weights differ, 0 never.
         scheme: resampling scheme.
-        potential: ``"difference"``, ``"max"``, ``"sum"`` or a potential of one's own.
+        potential: ``"difference"``, ``"max"``, ``"sum"``, ``"value"`` or a potential of one's own.
         score_every: score every that many levels; the weights of the levels between are carried.
         score_window: first and last level that may be scored before the end; None is all.
         selection: ``"soft"`` draws a child in proportion to its weight; ``"argmax"`` takes the best, which
             is a search.
         correct: keep weights. False drops them: the soft value method as published.
+        schedule: numbers of particles over the levels, with N as their mean: ``"flat"``, ``"funnel"`` (many
+            early), ``"late"``, ``"rollover"`` (what even weights save is kept for later, for one child and
+            one group only), (steps,) relative numbers, or an object of ``methods.schedules``.
 
     Reference:
         Naesseth, Lindsten and Schon (2015), "Nested Sequential Monte Carlo Methods", arXiv:1502.02536.
@@ -56,6 +61,7 @@ class NestedSMC:
     score_window: tuple[int, int] | None = None
     selection: Literal["soft", "argmax"] = "soft"
     correct: bool = True
+    schedule: Schedule = None
 
     @property
     def needs(self) -> Needs:
@@ -73,6 +79,16 @@ class NestedSMC:
         if self.correct and self.selection == "argmax":
             raise ConfigError(
                 "selection='argmax' follows no target, so it cannot be corrected: set correct=False"
+            )
+        schedule = get_schedule(self.schedule)
+        if schedule is not None and not self.correct:
+            raise ConfigError("schedule= changes numbers by weighted draws, and correct=False drops weights")
+        if isinstance(schedule, Saving) and (
+            self.children > 1 or self.score_every > 1 or self.score_window is not None
+        ):
+            raise ConfigError(
+                "schedule='rollover' spends looks that all cost the same: it needs children=1, score_every=1 "
+                "and no score_window"
             )
         if self.score_window is not None:
             first, last = self.score_window
@@ -101,35 +117,60 @@ class NestedSMC:
             raise ConfigError(
                 f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}"
             )
-        nfe, scores = 1, [int(self.is_scored(0, steps))]  # the latter per level
-        for level in range(steps):
-            brood = self._brood(level, cost.noisy[level], steps)
-            looks = 0 if level + 1 == steps else 1
-            nfe += brood * (cost.extra_looks[level] + looks)
-            if looks:
-                scores.append(brood * self.is_scored(level + 1, steps))
-        calls = sum(scores) + int(not scores[-1])  # else the last sample's score is known
+        schedule = get_schedule(self.schedule)
+        if isinstance(schedule, Saving) and any(cost.extra_looks):
+            raise ConfigError(
+                "schedule='rollover' needs a solver with one evaluation a step, such as '2m-sde'"
+            )
+
+        def cost_of(n: int) -> Plan:
+            # what a rollover spends in all is what equal numbers do
+            sizes = sizes_of(None if isinstance(schedule, Saving) else schedule, n, steps)
+            nfe, scores = sizes[0], [sizes[0] * self.is_scored(0, steps)]  # the latter per level
+            for level in range(steps):
+                is_last = level + 1 == steps
+                moved = sizes[-1] if is_last else sizes[level + 1]
+                moved *= self._brood(level, cost.noisy[level], steps)
+                nfe += moved * (cost.extra_looks[level] + (not is_last))
+                if not is_last:
+                    scores.append(moved * self.is_scored(level + 1, steps))
+            calls = sum(scores) + sizes[-1] * (not scores[-1])  # else the last sample's score is known
+            return cost.plan(n, nfe, calls, sum(scores[:-1]))
+
         return plan_particles(
             self.particles,
             16 if self.children == 1 else 4,
-            lambda n: cost.plan(n, n * nfe, n * calls, n * sum(scores[:-1])),
+            cost_of,
             budget,
             cost.rows_per_look,
+            1 if schedule is None else FEWEST,
             shrink="steps" if self.children == 1 else "children or steps",
         )
 
     def init(self, engine: Engine, plan: Plan) -> State:
-        p = engine.look(engine.start(plan.particles))
+        schedule, sizes = get_schedule(self.schedule), ()
+        if isinstance(schedule, Saving):
+            if engine.groups > 1:
+                raise ConfigError(
+                    "schedule='rollover' decides on numbers from one group's weights, and groups of a run "
+                    f"share them; got {engine.groups} groups: run them one at a time, or use schedule='flat'"
+                )
+            sizes = (plan.particles,)
+        elif schedule is not None:
+            sizes = sizes_of(schedule, plan.particles, engine.steps)
+        p = engine.look(engine.start(sizes[0] if sizes else plan.particles))
         if self.is_scored(0, engine.steps):
             p = engine.weight(engine.score(p), get_potential(self.potential))
-        return State(p if self.correct else forget_weights(p))
+        return State(p if self.correct else forget_weights(p), sizes=sizes)
 
     def step(self, engine: Engine, state: State) -> State:
         p = state.particles
         level = int(p.level[0, 0])
         is_noisy = engine.is_noisy(level)
-        if self.correct and is_noisy:  # copies made after the last noisy move would never part
-            p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme)
+        state = self._rolled(engine, state, level)
+        size = state.size_ahead(level)
+        if self.correct and (is_noisy or size != p.n):  # copies made after the last noisy move never part
+            p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
         brood = self._brood(level, is_noisy, engine.steps)
         p = engine.propose(p, children=brood)
         is_last = level + 1 == engine.steps
@@ -143,7 +184,15 @@ class NestedSMC:
             p = engine.choose(p, brood, argmax=self.selection == "argmax", correct=self.correct)
         elif not self.correct:
             p = forget_weights(p)
-        return State(p, is_done=is_last)
+        return State(p, is_last, state.sizes)
+
+    def _rolled(self, engine: Engine, state: State, level: int) -> State:
+        """Decide on the number of particles ahead, where that is done as the run goes."""
+        schedule = get_schedule(self.schedule)
+        if not isinstance(schedule, Saving) or level + 1 == engine.steps:
+            return state
+        ahead = schedule.ahead(state.sizes, state.particles.log_weights, engine.steps, FEWEST)
+        return replace(state, sizes=(*state.sizes, ahead))
 
     def _brood(self, level: int, is_noisy: bool, steps: int) -> int:
         """Children made by the move from this level: one where they would be alike or go unscored."""

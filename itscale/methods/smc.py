@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.preset import Preset
+from itscale.methods.schedules import Schedule
 from itscale.potentials import Potential
 
 
@@ -13,9 +14,9 @@ from itscale.potentials import Potential
 class SMC(Preset):
     """Particles move by the base kernel and are weighted by the growth of ``tilt * r(denoised)``.
 
-    Cost: N T NFE and N T reward calls. Target: the tilted law as N grows, whatever the potential and the
-    scored steps, with an unbiased evidence; weights of steps without resampling are carried. Options as in
-    ``NestedSMC``.
+    Cost: N T NFE and N T reward calls. Target: the tilted law as N grows, whatever the potential, the scored
+    steps and the numbers of particles over the levels (``schedule``), with an unbiased evidence; weights of
+    steps without resampling are carried. Options as in ``NestedSMC``.
 
     Reference:
         Wu et al. (2023), "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models",
@@ -28,6 +29,7 @@ class SMC(Preset):
     potential: str | Potential = "difference"
     score_every: int = 1
     score_window: tuple[int, int] | None = None
+    schedule: Schedule = None
 
     def core(self) -> NestedSMC:
         return NestedSMC(
@@ -37,4 +39,5 @@ class SMC(Preset):
             potential=self.potential,
             score_every=self.score_every,
             score_window=self.score_window,
+            schedule=self.schedule,
         )

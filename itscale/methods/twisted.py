@@ -14,13 +14,14 @@ from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
 from itscale.guides import DenoisedGradient, Guide, NetworkGradient, Population
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
+from itscale.methods.rollover import Saving
+from itscale.methods.schedules import FEWEST, Schedule, get_schedule, sizes_of
 from itscale.methods.tempering import Adaptive, Exponents, get_tempering
 from itscale.particles import WhenESSBelow, get_scheme
 from itscale.potentials import Tempered
 
 Guidance: TypeAlias = Literal["none", "network", "denoised", "population"]
 GUIDANCE = ("none", "network", "denoised", "population")
-FEWEST = 4  # particles at any level of a schedule
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,9 @@ class TwistedState(State):
 
     Attributes:
         exponent: (g,), at the present level.
-        sizes: numbers of particles at the looks of all levels.
     """
 
     exponent: Float64[Tensor, " g"] = field(default_factory=lambda: torch.zeros(0))
-    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,8 @@ class TwistedSMC:
         cap: largest norm of a push in standard deviations of the move; None does not limit it.
         spread: (steps,) posterior variance of the data per coordinate at every level, for ``"denoised"`` and
             ``"population"``.
-        schedule: (steps,) relative numbers of particles at every level; None keeps them equal.
+        schedule: numbers of particles over the levels: ``"flat"``, ``"funnel"``, ``"late"``, (steps,)
+            relative numbers, or ``schedules.Line``.
 
     Reference:
         Wu et al. (2023), arXiv:2306.17775, Algorithm 1 (guided proposals in twisted SMC); Kim et al. (2025),
@@ -69,7 +69,7 @@ class TwistedSMC:
     guide: Guidance = "none"
     cap: float | None = None
     spread: tuple[float, ...] | None = None
-    schedule: tuple[float, ...] | None = None
+    schedule: Schedule = None
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
@@ -82,8 +82,8 @@ class TwistedSMC:
             raise ConfigError(f"cap must be > 0 standard deviations of a move, or None, got {self.cap!r}")
         if self.guide in ("denoised", "population") and self.spread is None:
             raise ConfigError(f"guide={self.guide!r} needs spread=, which itscale.calibrate measures")
-        if self.schedule is not None and not all(v > 0 for v in self.schedule):
-            raise ConfigError(f"schedule must hold relative numbers of particles > 0, got {self.schedule!r}")
+        if isinstance(get_schedule(self.schedule), Saving):
+            raise ConfigError("schedule='rollover' is for SMC alone, where every particle costs the same")
 
     @property
     def needs(self) -> Needs:
@@ -99,9 +99,8 @@ class TwistedSMC:
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         steps = cost.steps
-        for name, values in (("schedule", self.schedule), ("spread", self.spread)):
-            if values is not None and len(values) != steps:
-                raise ConfigError(f"{name} has {len(values)} entries for {steps} steps; give one each")
+        if self.spread is not None and len(self.spread) != steps:
+            raise ConfigError(f"spread has {len(self.spread)} entries for {steps} steps; give one each")
         tempering = get_tempering(self.tempering)
         if not isinstance(tempering, Adaptive):
             tempering(steps)
@@ -115,29 +114,26 @@ class TwistedSMC:
             gradients = pushed if self.guide == "network" else 0
             return cost.plan(n, looks + inside, looks, sum(sizes[:-1]), gradients)
 
-        minimum = 1 if self.schedule is None else FEWEST
+        minimum = 1 if get_schedule(self.schedule) is None else FEWEST
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look, minimum)
 
-    def sizes(self, n: int, steps: int) -> list[int]:
+    def sizes(self, n: int, steps: int) -> tuple[int, ...]:
         """Numbers of particles at the looks of all levels; they sum to n times the steps."""
-        if self.schedule is None:
-            return [n] * steps
-        total = sum(self.schedule)
-        sizes = [max(FEWEST, int(n * steps * share / total)) for share in self.schedule]
-        sizes[-1] = max(FEWEST, sizes[-1] + n * steps - sum(sizes))
-        return sizes
+        schedule = get_schedule(self.schedule)
+        assert not isinstance(schedule, Saving)
+        return sizes_of(schedule, n, steps)
 
     def init(self, engine: Engine, plan: Plan) -> TwistedState:
         sizes = self.sizes(plan.particles, engine.steps)
         nothing = torch.zeros(engine.groups, dtype=torch.float64)
-        start = TwistedState(engine.start(sizes[0]), exponent=nothing, sizes=tuple(sizes))
+        start = TwistedState(engine.start(sizes[0]), exponent=nothing, sizes=sizes)
         return self._seen(engine, start)
 
     def step(self, engine: Engine, state: TwistedState) -> TwistedState:
         p = before = state.particles
         level = int(p.level[0, 0])
         is_noisy = engine.is_noisy(level)
-        size = state.sizes[min(level + 1, engine.steps - 1)]
+        size = state.size_ahead(level)
         if is_noisy or size != p.n:  # copies made after the last noisy move would never part
             p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
         p = engine.propose(p, guide=self._guide(engine, state, level) if is_noisy else None, context=before)

@@ -2,10 +2,10 @@
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.potentials.base import Potential
-from itscale.potentials.path import Difference, Max, Sum
+from itscale.potentials.path import Difference, Max, Sum, Value
 from itscale.potentials.tempered import Tempered
 
-POTENTIALS: dict[str, type] = {"difference": Difference, "max": Max, "sum": Sum}
+POTENTIALS: dict[str, type] = {"difference": Difference, "max": Max, "sum": Sum, "value": Value}
 
 
 def get_potential(value: str | Potential) -> Potential:
@@ -19,4 +19,4 @@ def get_potential(value: str | Potential) -> Potential:
     return value
 
 
-__all__ = ["POTENTIALS", "Difference", "Max", "Potential", "Sum", "Tempered", "get_potential"]
+__all__ = ["POTENTIALS", "Difference", "Max", "Potential", "Sum", "Tempered", "Value", "get_potential"]

@@ -1,4 +1,4 @@
-"""Difference, max and sum potentials on values ``v = tilt * r`` of the denoised sample.
+"""Difference, max, sum and value potentials on values ``v = tilt * r`` of the denoised sample.
 
 Reference:
     Singhal et al. (2025), "A General Framework for Inference-time Scaling and Steering of Diffusion Models",
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Difference:
-    """``log G_k = v_k - v_(k-1)``: telescopes, the least variance of the three."""
+    """``log G_k = v_k - v_(k-1)``: telescopes, the least variance of the four."""
 
     initial: float = 0.0
 
@@ -44,3 +44,13 @@ class Sum:
     def __call__(self, value: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         total = value + memory
         return total, total
+
+
+@dataclass(frozen=True)
+class Value:
+    """``log G_k = v_k``: the value itself at every scored level ("RT"); along a path they add up."""
+
+    initial: float = 0.0
+
+    def __call__(self, value: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        return value, memory

@@ -22,6 +22,7 @@ from itscale.methods import (
     Beam,
     BestOfN,
     CoDe,
+    Funnel,
     ImportanceSampling,
     NestedSMC,
     ParticleGibbs,
@@ -29,6 +30,7 @@ from itscale.methods import (
     RestartSMC,
     TwistedSMC,
     Unguided,
+    VASRMax,
     ZeroOrderSearch,
 )
 from itscale.result import Result
@@ -48,6 +50,7 @@ METHOD_CASES: list[Any] = [
     SMC(particles=32),
     SMC(particles=32, potential="max", score_every=3),
     SMC(particles=32, potential="sum", score_window=(6, 7)),
+    SMC(particles=32, potential="value", score_window=(5, 7), score_every=2),
     SMC(particles=32, scheme="ssp", ess_threshold=1.0),
     NestedSMC(particles=8, children=4),
     SVDD(particles=8, children=4),
@@ -60,6 +63,8 @@ METHOD_CASES: list[Any] = [
     CTS(particles=32, profile=PROFILE),
     CTS(particles=32, profile=PROFILE, drift="population"),
     CTS(particles=32, profile=PROFILE, drift="none", ess_threshold=1.0),
+    Funnel(particles=32),
+    VASRMax(particles=32),
     CoDe(particles=8, children=4, block=3),
     CoDe(particles=8, children=4, block=2, selection="soft"),
     Beam(particles=8, children=4),
@@ -161,7 +166,7 @@ def check_claim(method: Any, **settings: Any) -> None:
 
 def check_result_is_complete(method: Any) -> None:
     result = run(method, groups=3)
-    n = method.particles * sets(method)
+    n = handed_out(method)
     assert result.samples.shape == result.states.shape == (3, n, 1)
     assert result.rewards.shape == result.log_weights.shape == (3, n)
     assert result.log_evidence.shape == (3,)
@@ -208,6 +213,13 @@ def check_saved_result_comes_back(method: Any, folder: Path) -> None:
             torch.testing.assert_close(theirs, mine, rtol=0, atol=0, equal_nan=True)
         elif f.name != "config":  # which holds tuples that JSON returns as lists
             assert mine == theirs, f.name
+
+
+def handed_out(method: Any) -> int:
+    """How many particles a result holds."""
+    if isinstance(method, Funnel):
+        return method.core().sizes(method.particles, STEPS)[-1]
+    return method.particles * sets(method)
 
 
 def sets(method: Any) -> int:
@@ -273,8 +285,15 @@ def check_budget_is_obeyed(method: Any) -> None:
         result = run(flexible, groups=2, budget=Budget(**{unit: limit}))
         assert used(result, unit) <= limit
         # the budget is used: one particle more would not fit
-        larger = replace(method, particles=result.particles // sets(method) + 1)
+        larger = replace(method, particles=mean_particles(method, result) + 1)
         assert used(run(larger, groups=2), unit) > limit
+
+
+def mean_particles(method: Any, result: Result) -> int:
+    """How many particles a run had: their mean over the looks where they vary."""
+    if isinstance(method, Funnel):
+        return sum(row["particles"] for row in result.trace[:STEPS]) // STEPS
+    return result.particles // sets(method)
 
 
 def used(result: Result, unit: str) -> int:

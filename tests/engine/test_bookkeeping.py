@@ -12,6 +12,7 @@ import itscale
 from itscale.engine import Engine, Particles, Rows
 from itscale.methods import SMC, NestedSMC
 from itscale.particles import Always
+from itscale.potentials import POTENTIALS, get_potential
 from tests.engine.setting import Network, make_engine, total, wrapped
 from tests.oracles import DIRECTION, mixture_2d
 
@@ -45,7 +46,7 @@ def spied(monkeypatch) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
-@pytest.mark.parametrize("potential", ["difference", "max", "sum"])
+@pytest.mark.parametrize("potential", sorted(POTENTIALS))
 def test_increments_along_every_ancestry_add_up_to_the_tilted_reward(potential, setting, monkeypatch):
     increments = spied(monkeypatch)
     result = itscale.sample(
@@ -67,7 +68,7 @@ def test_increments_along_every_ancestry_add_up_to_the_tilted_reward(potential, 
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
-@pytest.mark.parametrize("potential", ["difference", "max", "sum"])
+@pytest.mark.parametrize("potential", sorted(POTENTIALS))
 def test_potentials_of_nested_particles_add_up_to_the_tilted_reward(potential, setting):
     last = []
     itscale.sample(
@@ -81,6 +82,25 @@ def test_potentials_of_nested_particles_add_up_to_the_tilted_reward(potential, s
     )
     p = last[-1]
     torch.testing.assert_close(p.carry["log_potential"], TILT * p.reward, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("difference", [2.0, -3.0, 5.0]),
+        ("max", [2.0, 2.0, 4.0]),
+        ("sum", [2.0, 1.0, 5.0]),
+        ("value", [2.0, -1.0, 4.0]),
+    ],
+)
+def test_potentials_along_one_path(name, expected):
+    potential = get_potential(name)
+    memory = torch.full((1, 1), potential.initial, dtype=torch.float64)
+    found = []
+    for value in (2.0, -1.0, 4.0):
+        gain, memory = potential(torch.full((1, 1), value, dtype=torch.float64), memory)
+        found.append(float(gain))
+    assert found == expected
 
 
 def test_unresampled_weights_are_the_tilted_rewards():

@@ -42,9 +42,9 @@ class WeightsDropped(Mutant):
     """Groups that do not resample start the next step with equal weights."""
 
     def tamper(self, engine):
-        def resample(engine, p, rule, scheme):
+        def resample(engine, p, rule, scheme, n):
             stays = effective_sample_size(p.log_weights) >= self.ess_threshold * p.n
-            done = engine.resample(p, rule, scheme)
+            done = engine.resample(p, rule, scheme, n)
             return replace(done, log_weights=torch.where(stays[:, None], 0.0, done.log_weights))
 
         return Tampered(engine, resample=resample)
@@ -82,8 +82,8 @@ class SumOfWeights(Mutant):
     """The evidence takes up the sum of a resampled group's weights, not their mean."""
 
     def tamper(self, engine):
-        def resample(engine, p, rule, scheme):
-            done = engine.resample(p, rule, scheme)
+        def resample(engine, p, rule, scheme, n):
+            done = engine.resample(p, rule, scheme, n)
             grew = done.log_evidence != p.log_evidence
             return replace(done, log_evidence=done.log_evidence + math.log(p.n) * grew)
 
@@ -95,8 +95,8 @@ class ValueLeftBehind(Mutant):
     """Resampling moves the states and not what their potentials remember."""
 
     def tamper(self, engine):
-        def resample(engine, p, rule, scheme):
-            return replace(engine.resample(p, rule, scheme), carry=p.carry)
+        def resample(engine, p, rule, scheme, n):
+            return replace(engine.resample(p, rule, scheme, n), carry=p.carry)
 
         return Tampered(engine, resample=resample)
 

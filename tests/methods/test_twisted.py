@@ -93,7 +93,7 @@ def test_numbers_of_particles_that_vary_leave_the_evidence_unbiased(drift):
     method = TwistedSMC(particles=16, guide=drift, spread=SPREAD, cap=1.0, schedule=schedule)
     sizes = method.sizes(16, STEPS)
     assert sum(sizes) == 16 * STEPS
-    assert sizes[:4] == [28, 7, 4, 43]
+    assert sizes[:4] == (28, 7, 4, 43)
     result = run(method, groups=4000)
     assert result.spent.nfe == [16 * STEPS] * 4000
     assert [row["particles"] for row in result.trace] == [*sizes, sizes[-1]]
