@@ -15,6 +15,7 @@ from torch import Tensor
 from itscale.errors import ConfigError
 
 UNRELATED = 0.001  # squared correlation below which an early reward says nothing
+PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # of the quantiles that a profile keeps
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Profile:
             for a profile of the model alone.
         correlation: (steps,) squared correlation of the two, not falling, 1 at the end; None likewise.
         reward_std: standard deviation of the final reward within a condition.
+        quantiles: (steps, 7) of the reward of the denoised sample at every level, over all trajectories, at
+            ``PROBABILITIES``; None likewise.
         nfe: what it cost.
         model, reward: names, for the reader.
     """
@@ -37,6 +40,7 @@ class Profile:
     slope: tuple[float, ...] | None = None
     correlation: tuple[float, ...] | None = None
     reward_std: float = math.nan
+    quantiles: tuple[tuple[float, ...], ...] | None = None
     nfe: int = 0
     model: str = ""
     reward: str = ""
@@ -71,11 +75,14 @@ class Profile:
         correlation = torch.where(cross > 0, correlation, 0.0).cummax(0).values
         correlation[-1] = 1.0
         slope = torch.where(correlation < UNRELATED, 0.0, (cross / square.clamp_min(1e-300)).clamp(0, 1))
+        at = torch.tensor(PROBABILITIES, dtype=rewards.dtype)
+        seen = torch.where(rewards.isfinite(), rewards, torch.nan).flatten(0, 1)
         return replace(
             cls.of_model(times, errors, **facts),
             slope=tuple(slope.tolist()),
             correlation=tuple(correlation.tolist()),
             reward_std=float(scale.nanmean()),
+            quantiles=tuple(tuple(row) for row in seen.nanquantile(at, dim=0).T.tolist()),
         )
 
     @classmethod
@@ -93,25 +100,25 @@ class Profile:
         ):
             return self
 
-        def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        def moved(values: Any) -> Any:
             if values is None:
                 return None
             known, at = torch.tensor(self.times), torch.tensor(values)
             right = torch.searchsorted(known, times.to(known)).clamp(1, len(known) - 1)
             share = ((times.to(known) - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
-            return tuple((at[right - 1] + share * (at[right] - at[right - 1])).tolist())
+            share = share.reshape(-1, *(1,) * (at.ndim - 1))
+            return _tuples((at[right - 1] + share * (at[right] - at[right - 1])).tolist())
 
         correlation = moved(self.correlation)
         if correlation is not None:
             correlation = (*correlation[:-1], 1.0)
-        spread = moved(self.spread)
-        assert spread is not None
         return replace(
             self,
             times=tuple(times.tolist()),
-            spread=spread,
+            spread=moved(self.spread),
             slope=moved(self.slope),
             correlation=correlation,
+            quantiles=moved(self.quantiles),
         )
 
     def exponents(self) -> tuple[float, ...]:
@@ -158,7 +165,11 @@ class Profile:
         """
         try:
             fields: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
-            return cls(**{**fields, **lists})
+            return cls(**{name: _tuples(value) for name, value in fields.items()})
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"profile {str(path)!r} cannot be read: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, and lists in lists, as tuples."""
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
