@@ -3,6 +3,7 @@
 from itscale.guides.base import Bridge, Context, Guide, View, capped
 from itscale.guides.gradient import DenoisedGradient, NetworkGradient
 from itscale.guides.population import Population
+from itscale.guides.regression import Regression, Slope
 
 __all__ = [
     "Bridge",
@@ -11,6 +12,8 @@ __all__ = [
     "Guide",
     "NetworkGradient",
     "Population",
+    "Regression",
+    "Slope",
     "View",
     "capped",
 ]

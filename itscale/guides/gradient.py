@@ -55,10 +55,15 @@ class DenoisedGradient:
 
     def __call__(self, view: View) -> State:
         assert view.gradient is not None, "the score before this move kept no gradient"
-        bridge = view.bridge
-        jacobian = bridge.alpha[:-1] * self.spread / bridge.sigma[:-1] ** 2
-        scale = view.factor(bridge.std) * view.factor(jacobian, 1) * _per_row(self.strength, view)
-        return capped(scale * view.gradient, self.cap)
+        return pushed(view, view.gradient, self.strength, self.spread, self.cap)
+
+
+def pushed(view: View, gradient: State, strength: Tensor, spread: Tensor, cap: float | None) -> State:
+    """Return the shift along a gradient with respect to the denoised sample; arguments as above."""
+    bridge = view.bridge
+    jacobian = bridge.alpha[:-1] * spread / bridge.sigma[:-1] ** 2
+    scale = view.factor(bridge.std) * view.factor(jacobian, 1) * _per_row(strength, view)
+    return capped(scale * gradient, cap)
 
 
 def _per_row(strength: Tensor, view: View) -> Tensor:

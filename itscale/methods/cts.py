@@ -12,7 +12,7 @@ from itscale.methods.base import Claim, Cost, Needs, Plan, check_count, check_fr
 from itscale.methods.profile import Profile
 from itscale.methods.twisted import TwistedSMC, TwistedState
 
-DRIFTS = ("auto", "denoised", "population", "none")
+DRIFTS = ("auto", "denoised", "population", "regression", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class CTS:
     Attributes:
         particles: N; None takes what the budget allows.
         ess_threshold: resample when ESS < this share of the particles.
-        drift: ``"auto"`` (``"denoised"`` for differentiable rewards, else ``"population"``), ``"none"``.
+        drift: the guide of ``TwistedSMC``: ``"denoised"``, ``"population"``, ``"regression"``, ``"none"``, or
+            ``"auto"``: ``"denoised"`` for differentiable rewards, else ``"population"``.
         cap: largest norm of a push in standard deviations of the move: 1 costs at most half a nat.
         schedule: ``"flat"``, or ``"half"``: more particles where the reward is decided, better for the
             evidence and for deceptive rewards, worse for the mean of smooth ones.
@@ -40,7 +41,7 @@ class CTS:
 
     particles: int | None = None
     ess_threshold: float = 0.9
-    drift: Literal["auto", "denoised", "population", "none"] = "auto"
+    drift: Literal["auto", "denoised", "population", "regression", "none"] = "auto"
     cap: float = 1.0
     schedule: Literal["flat", "half"] = "flat"
     profile: Profile | str | None = None

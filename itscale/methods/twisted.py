@@ -12,7 +12,7 @@ from torch import Tensor
 from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
-from itscale.guides import DenoisedGradient, Guide, NetworkGradient, Population
+from itscale.guides import DenoisedGradient, Guide, NetworkGradient, Population, Regression, Slope
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
 from itscale.methods.rollover import Saving
 from itscale.methods.schedules import FEWEST, Schedule, get_schedule, sizes_of
@@ -20,8 +20,8 @@ from itscale.methods.tempering import Adaptive, Exponents, get_tempering
 from itscale.particles import WhenESSBelow, get_scheme
 from itscale.potentials import Tempered
 
-Guidance: TypeAlias = Literal["none", "network", "denoised", "population"]
-GUIDANCE = ("none", "network", "denoised", "population")
+Guidance: TypeAlias = Literal["none", "network", "denoised", "population", "regression"]
+GUIDANCE = ("none", "network", "denoised", "population", "regression")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class TwistedState(State):
 
     Attributes:
         exponent: (g,), at the present level.
+        slope: what ``guide="regression"`` has learned.
     """
 
     exponent: Float64[Tensor, " g"] = field(default_factory=lambda: torch.zeros(0))
+    slope: Slope | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,11 @@ class TwistedSMC:
         tempering: exponents ``a_k``, by name, as a list, or an object of ``methods.tempering``.
         guide: where moves are pushed: ``"network"`` along the reward's gradient through the network,
             ``"denoised"`` along its gradient at the denoised sample (no backward pass through the network),
-            ``"population"`` towards what scores well in the population (no gradient at all), ``"none"``.
+            ``"population"`` towards what scores well in the population and ``"regression"`` along a slope
+            that all populations so far have taught (no gradient at all), ``"none"``.
         cap: largest norm of a push in standard deviations of the move; None does not limit it.
-        spread: (steps,) posterior variance of the data per coordinate at every level, for ``"denoised"`` and
-            ``"population"``.
+        spread: (steps,) posterior variance of the data per coordinate at every level, for ``"denoised"``,
+            ``"population"`` and ``"regression"``.
         schedule: numbers of particles over the levels: ``"flat"``, ``"funnel"``, ``"late"``, (steps,)
             relative numbers, or ``schedules.Line``.
 
@@ -80,7 +83,7 @@ class TwistedSMC:
             raise ConfigError(f"guide must be one of {', '.join(GUIDANCE)}, got {self.guide!r}")
         if self.cap is not None and not self.cap > 0:
             raise ConfigError(f"cap must be > 0 standard deviations of a move, or None, got {self.cap!r}")
-        if self.guide in ("denoised", "population") and self.spread is None:
+        if self.guide not in ("none", "network") and self.spread is None:
             raise ConfigError(f"guide={self.guide!r} needs spread=, which itscale.calibrate measures")
         if isinstance(get_schedule(self.schedule), Saving):
             raise ConfigError("schedule='rollover' is for SMC alone, where every particle costs the same")
@@ -133,6 +136,8 @@ class TwistedSMC:
         p = before = state.particles
         level = int(p.level[0, 0])
         is_noisy = engine.is_noisy(level)
+        if is_noisy and self.guide == "regression":
+            state = replace(state, slope=_learned(engine, state))
         size = state.size_ahead(level)
         if is_noisy or size != p.n:  # copies made after the last noisy move would never part
             p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
@@ -175,4 +180,15 @@ class TwistedSMC:
         spread = torch.tensor(self.spread, dtype=torch.float64)
         if self.guide == "denoised":
             return DenoisedGradient(exponent * engine.tilt, spread, self.cap)
-        return Population(exponent, spread, self.cap)
+        if self.guide == "population":
+            return Population(exponent, spread, self.cap)
+        assert state.slope is not None, "it is learned before the first move"
+        return Regression(state.slope, exponent, spread, self.cap)
+
+
+def _learned(engine: Engine, state: TwistedState) -> Slope:
+    """The slope after the population that is about to move."""
+    p = state.particles
+    denoised = engine.denoised(p).flatten(2)
+    slope = state.slope or Slope.unknown(p.groups, denoised.shape[2])
+    return slope.learn(denoised, p.value)

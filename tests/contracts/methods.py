@@ -62,6 +62,7 @@ METHOD_CASES: list[Any] = [
     DAS(particles=32),
     CTS(particles=32, profile=PROFILE),
     CTS(particles=32, profile=PROFILE, drift="population"),
+    CTS(particles=32, profile=PROFILE, drift="regression"),
     CTS(particles=32, profile=PROFILE, drift="none", ess_threshold=1.0),
     Funnel(particles=32),
     VASRMax(particles=32),

@@ -64,6 +64,7 @@ METHODS: dict[str, Any] = {
     "das": DAS(particles=5, ess_threshold=1.0),
     "cts": CTS(particles=5, profile=PROFILE),
     "cts, population": CTS(particles=9, profile=PROFILE, drift="population"),
+    "cts, regression": CTS(particles=9, profile=PROFILE, drift="regression"),
     "twisted, schedule": TwistedSMC(particles=6, schedule=(2.0, 1.0, 0.7, 1.3, 0.5, 1.0)),
     "twisted, adaptive": TwistedSMC(particles=6, tempering="adaptive"),
     "funnel": Funnel(particles=6),

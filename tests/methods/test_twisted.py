@@ -65,7 +65,7 @@ def test_the_gradient_through_the_network_lags_a_level_behind_the_best_push():
     assert 0.96 < share < 0.9999
 
 
-@pytest.mark.parametrize("guide", ["network", "denoised", "population", "none"])
+@pytest.mark.parametrize("guide", ["network", "denoised", "population", "regression", "none"])
 @pytest.mark.parametrize("tempering", ["none", "exponential", "ramp"])
 def test_every_combination_reaches_the_tilted_law(guide, tempering):
     """As in ``test_convergence``; the spread is that of one wide Gaussian, a poor one."""
@@ -89,7 +89,7 @@ def test_a_guide_halves_the_error_of_the_evidence():
         assert float(run(method).log_evidence.std()) < 0.75 * float(plain), method
 
 
-@pytest.mark.parametrize("drift", ["none", "population", "denoised"])
+@pytest.mark.parametrize("drift", ["none", "population", "regression", "denoised"])
 def test_numbers_of_particles_that_vary_leave_the_evidence_unbiased(drift):
     schedule = (2.0, 0.5, 0.3, 3.0, 1.0, 0.2, 1.5, 0.4)
     method = TwistedSMC(particles=16, guide=drift, spread=SPREAD, cap=1.0, schedule=schedule)
