@@ -24,8 +24,8 @@ class CTS:
     exponents on the values, the second the size of pushes that cost no network call: along the reward's
     gradient at the denoised sample if it is differentiable, else towards what scores well in the population.
 
-    Cost: N T NFE and reward calls, no backward pass through the network; a pilot if no profile is given,
-    which is reported apart. Target: the tilted law as N grows, with an unbiased evidence.
+    Cost: N T NFE and reward calls, no backward pass through the network; a pilot if no profile is given
+    or shipped, which is reported apart. Target: the tilted law as N grows, with an unbiased evidence.
 
     Attributes:
         particles: N; None takes what the budget allows.
@@ -35,7 +35,8 @@ class CTS:
         cap: largest norm of a push in standard deviations of the move: 1 costs at most half a nat.
         schedule: ``"flat"``, or ``"half"``: more particles where the reward is decided, better for the
             evidence and for deceptive rewards, worse for the mean of smooth ones.
-        profile: a profile or its file; None makes one before the run.
+        profile: a profile or its file; None takes the one that ships with a bundled model and reward, or
+            makes one before the run. ``result.notes["profile"]`` says which.
         scheme: resampling scheme.
     """
 
@@ -74,6 +75,8 @@ class CTS:
         return TwistedSMC(particles=self.particles, schedule=schedule).plan(cost, budget)
 
     def init(self, engine: Engine, plan: Plan) -> TwistedState:
+        assert isinstance(self.profile, Profile), "a pilot comes first"
+        engine.notes["profile"] = self.profile.source or "given"
         return self.core(engine).init(engine, plan)
 
     def step(self, engine: Engine, state: Any) -> TwistedState:

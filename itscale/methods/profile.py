@@ -31,8 +31,11 @@ class Profile:
         reward_std: standard deviation of the final reward within a condition.
         quantiles: (steps, 7) of the reward of the denoised sample at every level, over all trajectories, at
             ``PROBABILITIES``; None likewise.
+        fitted: (steps,) exponents found by ``calibrate(fit="kl")``; None leaves them to slope and ramp.
+        fitted_at: tilt times the reward's standard deviation that they were fitted at.
         nfe: what it cost.
         model, reward: names, for the reader.
+        source: where it came from, in words; empty for one that a user brings.
     """
 
     times: tuple[float, ...]
@@ -41,24 +44,33 @@ class Profile:
     correlation: tuple[float, ...] | None = None
     reward_std: float = math.nan
     quantiles: tuple[tuple[float, ...], ...] | None = None
+    fitted: tuple[float, ...] | None = None
+    fitted_at: float = math.nan
     nfe: int = 0
     model: str = ""
     reward: str = ""
+    source: str = ""
 
     @classmethod
-    def fit(
-        cls,
-        times: Float64[Tensor, " steps"],
-        errors: Float64[Tensor, "g n steps"],
-        rewards: Float64[Tensor, "g n points"],
-        **facts: Any,
+    def of_model(
+        cls, times: Float64[Tensor, " steps"], errors: Float64[Tensor, "g n steps"], **facts: Any
     ) -> Profile:
-        """Summarise trajectories.
+        """Summarise how vague denoised samples are.
 
         Args:
             times: of the looks.
             errors: |x_1 - D|^2 / d of every trajectory at every look.
-            rewards: of the denoised samples at every look.
+            facts: other attributes.
+        """
+        spread = errors.mean((0, 1)).flip(0).cummax(0).values.flip(0)  # it cannot grow with time
+        return cls(tuple(times.tolist()), tuple(spread.tolist()), **facts)
+
+    def with_reward(self, rewards: Float64[Tensor, "g n points"], name: str = "") -> Profile:
+        """Add how well early rewards predict the final ones.
+
+        Args:
+            rewards: of the denoised samples of every trajectory at every look.
+            name: of the reward.
         """
         r = torch.where(rewards.isfinite().all(-1, keepdim=True), rewards, torch.nan)
         r = r - r.nanmean(1, keepdim=True)  # within a condition: levels of reward differ between them
@@ -78,20 +90,13 @@ class Profile:
         at = torch.tensor(PROBABILITIES, dtype=rewards.dtype)
         seen = torch.where(rewards.isfinite(), rewards, torch.nan).flatten(0, 1)
         return replace(
-            cls.of_model(times, errors, **facts),
+            self,
             slope=tuple(slope.tolist()),
             correlation=tuple(correlation.tolist()),
-            reward_std=float(scale.nanmean()),
+            reward_std=float(scale[scale > 0].mean()),
             quantiles=tuple(tuple(row) for row in seen.nanquantile(at, dim=0).T.tolist()),
+            reward=name,
         )
-
-    @classmethod
-    def of_model(
-        cls, times: Float64[Tensor, " steps"], errors: Float64[Tensor, "g n steps"], **facts: Any
-    ) -> Profile:
-        """Summarise how vague denoised samples are; arguments as for ``fit``."""
-        spread = errors.mean((0, 1)).flip(0).cummax(0).values.flip(0)  # it cannot grow with time
-        return cls(tuple(times.tolist()), tuple(spread.tolist()), **facts)
 
     def on(self, times: Float64[Tensor, " steps"]) -> Profile:
         """Interpolate to another grid of the same path, linearly in time."""
@@ -119,13 +124,16 @@ class Profile:
             slope=moved(self.slope),
             correlation=correlation,
             quantiles=moved(self.quantiles),
+            fitted=moved(self.fitted),
         )
 
     def exponents(self) -> tuple[float, ...]:
         """Half the slope and half a ramp: the slope alone is too sure in the tilted region, the ramp too shy.
 
-        Without a reward's slope 1 stands in for it.
+        Without a reward's slope 1 stands in for it. Fitted exponents are taken as they are.
         """
+        if self.fitted is not None:
+            return (*self.fitted[:-1], 1.0)
         steps = len(self.times)
         slope = self.slope or (1.0,) * steps
         ramp = [k / max(1, steps - 1) for k in range(steps)]
@@ -149,12 +157,24 @@ class Profile:
         mean = sum(z) / len(z)
         return tuple(0.5 + 0.5 * v / mean for v in z)
 
+    def scaled(self, weight: float, shift: float = 0.0) -> Profile:
+        """Return the profile of ``weight * reward + shift``: only its spread and its quantiles are others."""
+        quantiles = self.quantiles
+        if quantiles is not None:
+            quantiles = tuple(tuple(sorted(weight * q + shift for q in row)) for row in quantiles)
+        return replace(self, reward_std=abs(weight) * self.reward_std, quantiles=quantiles)
+
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         return path
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> Profile:
+        """Make a profile of what JSON kept of one."""
+        return cls(**{name: _tuples(value) for name, value in fields.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
@@ -164,8 +184,7 @@ class Profile:
             ConfigError: if there is no such file, or it holds no profile.
         """
         try:
-            fields: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**{name: _tuples(value) for name, value in fields.items()})
+            return cls.of_fields(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"profile {str(path)!r} cannot be read: {error}") from error
 

@@ -13,7 +13,7 @@ from itscale.preparation import Setup, prepare
 from itscale.runs.cells import Cell
 from itscale.runs.config import Config
 from itscale.runs.density import density_rows
-from itscale.sampling import PILOT_PARTICLES, profile_looks
+from itscale.sampling import PILOT_PARTICLES, profile_looks, shipped_profile
 
 STATES_HELD = 6  # states, network outputs, history, samples, and a gathered copy of each kind
 
@@ -129,7 +129,8 @@ def plan_cell(cell: Cell) -> CellPlan:
         calls = max(calls, sizes.particles)  # scored once at the end, though nothing is steered
     pilot = PILOT_PARTICLES * cell.run.steps * cell.model.load().rows_per_look
     pilot = groups * pilot if cell.run.tilt == "auto" else 0
-    if setup.method.needs.profile:
+    shipped = reward is not None and shipped_profile(setup.process, reward, cell.conditions)
+    if setup.method.needs.profile and not shipped:
         pilot += profile_looks(groups, setup.cost) * model.rows_per_look
     held = STATES_HELD * sizes.particles * getattr(cell.method, "children", 1)
     return CellPlan(

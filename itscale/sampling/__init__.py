@@ -3,5 +3,6 @@
 from itscale.sampling.calibration import calibrate
 from itscale.sampling.entry import sample
 from itscale.sampling.pilots import PILOT_PARTICLES, PILOT_SPREAD, profile_looks
+from itscale.sampling.shipped import shipped_profile
 
-__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample"]
+__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample", "shipped_profile"]

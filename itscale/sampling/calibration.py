@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from itscale.errors import ConfigError
 from itscale.methods import Profile
@@ -13,7 +14,9 @@ from itscale.pools import Pool
 from itscale.process import ODE, SDE
 from itscale.sampling.entry import sample
 from itscale.sampling.inputs import one_per_group
-from itscale.sampling.pilots import reward_profile
+from itscale.sampling.pilots import PILOT_SPREAD, profile_of
+from itscale.sampling.pilots import trajectories as draw_trajectories
+from itscale.sampling.projection import with_projection
 from itscale.scoring import as_reward
 from itscale.solvers import Solver
 from itscale.values import Value
@@ -26,6 +29,8 @@ def calibrate(
     condition: Any = None,
     groups: int = 8,
     trajectories: int = 16,
+    fit: Literal["slope", "kl"] = "slope",
+    spread: float = PILOT_SPREAD,
     steps: int = 50,
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
@@ -43,20 +48,32 @@ def calibrate(
             reward only the model is profiled.
         tilt: that of the runs that will use it, for values that depend on it.
         groups: how many conditions (or seeds) to pool; several conditions are better than one.
-        trajectories: of each; 4 are nearly enough, 16 are good.
+        trajectories: of each; 4 are nearly enough, 16 are good; 256 for ``fit="kl"``.
+        fit: where exponents come from. ``"slope"``: half the slope of the final on the early reward, half a
+            ramp. ``"kl"``: also two rounds of SMC, 800 particles of each group, to whose paths the exponents
+            are fitted. Better for rewards with several peaks under a sharp tilt; worse than nothing if made
+            from few trajectories.
+        spread: tilt times the reward's standard deviation that ``fit="kl"`` is for. It is lowered where
+            unguided trajectories do not reach (``profile.fitted_at``).
         steps: those of the runs that will use it; other grids are interpolated.
 
     Returns:
         A ``Profile``; ``profile.save("file.json")`` keeps it for ``methods.CTS(profile="file.json")``.
 
     Raises:
-        ConfigError: if the reward does not vary.
+        ConfigError: if the reward does not vary, or ``fit="kl"`` has too few trajectories.
     """
     if groups < 1 or trajectories < 2:
         raise ConfigError(
             f"calibration needs groups >= 1 and trajectories >= 2, got {groups} and {trajectories}"
         )
+    if fit not in ("slope", "kl"):
+        raise ConfigError(f"fit must be 'slope' or 'kl', got {fit!r}")
+    if not 0 < spread < math.inf:
+        raise ConfigError(f"spread must be > 0, tilt times the reward's standard deviation, got {spread!r}")
     scorer = None if reward is None else as_reward(reward)
+    if fit == "kl" and scorer is None:
+        raise ConfigError("fit='kl' fits exponents of a reward; give reward=, or use fit='slope'")
     draw = functools.partial(
         sample,
         model,
@@ -72,7 +89,8 @@ def calibrate(
         pool=pool,
     )
     conditions = one_per_group(condition, groups)
-    profile, _ = reward_profile(
-        draw, list(range(groups)), conditions, trajectories, scored=scorer is not None
-    )
+    seen = draw_trajectories(draw, list(range(groups)), conditions, trajectories, scored=scorer is not None)
+    profile = profile_of(seen)
+    if fit == "kl":
+        profile, _ = with_projection(profile, draw, seen, conditions, spread)
     return replace(profile, reward="" if scorer is None else scorer.name, model=type(model).__name__)

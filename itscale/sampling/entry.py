@@ -28,9 +28,10 @@ from itscale.sampling.inputs import check_initial, group_indices, initial_size, 
 from itscale.sampling.loop import OnInterrupt, run
 from itscale.sampling.outcome import make_result
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
+from itscale.sampling.shipped import shipped_profile
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import Solver
-from itscale.values import Value
+from itscale.values import Denoised, Value
 
 
 def sample(
@@ -204,7 +205,8 @@ def _prelude(
     """Run the pilots that the settings ask for.
 
     Returns:
-        The tilt, the profile for the method (None if it wants none), and what the pilots cost.
+        The tilt, the profile for the method (None if it wants none; shipped if there is one, else of a
+        pilot), and what the pilots cost.
     """
     spent: Spent | None = None
     if tilt == "auto":
@@ -213,8 +215,12 @@ def _prelude(
         tilt, spent = scaled_tilt(functools.partial(draw, condition=conditions, groups=groups))
     profile = None
     if setup.method.needs.profile:
-        where = functools.partial(draw, process=setup.view, solver=setup.solver, grid=setup.grid)
-        where = functools.partial(where, value=setup.value, tilt=tilt)
-        profile, cost = default_profile(where, groups, conditions)
-        spent = cost if spent is None else spent + cost
+        assert scorer is not None, "methods with a profile need a reward"
+        is_plain = isinstance(setup.value, Denoised)  # which shipped profiles are of
+        profile = shipped_profile(setup.process, scorer, conditions) if is_plain else None
+        if profile is None:
+            where = functools.partial(draw, process=setup.view, solver=setup.solver, grid=setup.grid)
+            where = functools.partial(where, value=setup.value, tilt=tilt)
+            profile, cost = default_profile(where, groups, conditions)
+            spent = cost if spent is None else spent + cost
     return {"tilt": float(tilt), "profile": profile, "pilot": spent}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.budget import Budget, Spent
@@ -94,10 +95,25 @@ class Recorder:
         )
 
 
-def reward_profile(
+class Trajectories(NamedTuple):
+    """Unguided trajectories of several groups, as seen at every look.
+
+    Attributes:
+        errors: |x_1 - D|^2 / d.
+        rewards: of the denoised samples; NaN where one is invalid. Empty if none were asked for.
+        times: of the looks.
+    """
+
+    errors: Float64[Tensor, "g n steps"]
+    rewards: Float64[Tensor, "g n steps"]
+    times: Float64[Tensor, " steps"]
+    spent: Spent
+
+
+def trajectories(
     draw: Draw, groups: list[int], conditions: list[Any], particles: int, *, scored: bool = True
-) -> tuple[Profile, Spent]:
-    """Make a profile of unguided trajectories, group after group: one group's states are held at a time."""
+) -> Trajectories:
+    """Draw unguided trajectories, group after group: one group's states are held at a time."""
     errors, rewards, spent, times = [], [], Spent.nothing(), torch.zeros(0)
     for group, condition in zip(groups, conditions, strict=True):
         seen: list[Step] = []
@@ -111,16 +127,22 @@ def reward_profile(
         errors.append(carry["errors"])
         rewards.append(carry["rewards"] if scored else torch.zeros(0))
         spent, times = spent + drawn.spent, drawn.times[:-1]
-    facts = {"nfe": spent.total("nfe")}
-    if not scored:
-        return Profile.of_model(times, torch.cat(errors), **facts), spent
-    return Profile.fit(times, torch.cat(errors), torch.cat(rewards), **facts), spent
+    return Trajectories(torch.cat(errors), torch.cat(rewards), times, spent)
+
+
+def profile_of(seen: Trajectories) -> Profile:
+    """Make a profile of trajectories, with the reward if it was scored."""
+    profile = Profile.of_model(seen.times, seen.errors, nfe=seen.spent.total("nfe"))
+    return profile.with_reward(seen.rewards) if len(seen.rewards) else profile
 
 
 def default_profile(draw: Draw, groups: list[int], conditions: list[Any]) -> tuple[Profile, Spent]:
     """The profile of a method that brings none: 32 trajectories of at most eight of the run's groups."""
     some = groups[:PROFILE_GROUPS]
-    return reward_profile(draw, some, conditions[:PROFILE_GROUPS], _trajectories(len(some)))
+    particles = _trajectories(len(some))
+    seen = trajectories(draw, some, conditions[:PROFILE_GROUPS], particles)
+    source = f"a pilot of this run: {particles} trajectories of {len(some)} groups"
+    return replace(profile_of(seen), source=source), seen.spent
 
 
 def profile_looks(groups: int, cost: Cost) -> int:

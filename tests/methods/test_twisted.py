@@ -166,7 +166,7 @@ class TestProfile:
         blur = noise**0.5 * torch.randn(8, 500, 3, generator=generator, dtype=torch.float64)
         rewards = scale * torch.cat([final + blur, final], -1) + offset
         errors = torch.tensor([3.0, 1.0, 2.0, 0.5], dtype=torch.float64).expand(8, 500, 4)
-        return Profile.fit(torch.linspace(0, 0.75, 4).double(), errors, rewards)
+        return Profile.of_model(torch.linspace(0, 0.75, 4).double(), errors).with_reward(rewards)
 
     @pytest.mark.parametrize("noise", [0.0, 0.5, 3.0])
     def test_noise_in_early_rewards_lowers_the_slope_as_regression_says(self, noise):
