@@ -32,7 +32,7 @@ class Profile:
         quantiles: (steps, 7) of the reward of the denoised sample at every level, over all trajectories, at
             ``PROBABILITIES``; None likewise.
         fitted: (steps,) exponents found by ``calibrate(fit="kl")``; None leaves them to slope and ramp.
-        fitted_at: tilt times the reward's standard deviation that they were fitted at.
+        fitted_at: tilt times the reward's standard deviation that they were fitted at; None likewise.
         nfe: what it cost.
         model, reward: names, for the reader.
         source: where it came from, in words; empty for one that a user brings.
@@ -45,7 +45,7 @@ class Profile:
     reward_std: float = math.nan
     quantiles: tuple[tuple[float, ...], ...] | None = None
     fitted: tuple[float, ...] | None = None
-    fitted_at: float = math.nan
+    fitted_at: float | None = None
     nfe: int = 0
     model: str = ""
     reward: str = ""

@@ -213,6 +213,24 @@ class TestProfile:
         assert float(shares.mean()) == pytest.approx(1)
         assert float(free[12] / free.sum()) > 0.6
 
+    def test_without_a_tilt_or_without_a_spread_the_schedule_is_flat(self):
+        """And it tends there: shares differ by the square root of what little is decided."""
+        rho = tuple(k / 19 for k in range(20))
+        profile = Profile(tuple(k / 20 for k in range(20)), (1.0,) * 20, rho, rho)
+        assert profile.schedule(0.0) == pytest.approx((1.0,) * 20)
+        steps = tuple(0.0 if k < 12 else 1.0 for k in range(20))
+        assert replace(profile, correlation=steps).schedule(0.0) == pytest.approx((1.0,) * 20)
+
+    def test_a_calibrated_schedule_spends_what_a_flat_one_does(self):
+        flat, half = (
+            run(CTS(particles=12, profile=PROFILE, schedule=schedule), groups=2)
+            for schedule in ("flat", "half")
+        )
+        assert half.spent.nfe == flat.spent.nfe == [12 * STEPS] * 2
+        sizes = [row["particles"] for row in half.trace]
+        assert len(set(sizes)) > 2
+        assert sum(sizes[:-1]) == 12 * STEPS
+
     def test_another_grid_is_interpolated_and_the_same_one_is_left_alone(self):
         times = torch.linspace(0, 0.875, 8, dtype=torch.float64)
         assert PROFILE.on(times) is PROFILE
