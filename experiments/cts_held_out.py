@@ -8,13 +8,14 @@ instance is a seed for means and rewards. Profiles are pooled over eight other i
 each. The truth is that of the discretised sampler, from eight large runs. "Gain" is the mean squared error of
 plain SMC over that of the method, in E[r] and in log Z: the factor of extra evaluations that SMC would need;
 a geometric mean over instances, its standard error from the runs. One JSON line per reward, tilt and
-instance; a call goes on where the one before stopped.
+instance; a call goes on where the one before stopped, and adds what a line lacks.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from itscale.scoring import reward as reward_of
 
 STEPS, PARTICLES, COMPONENTS, DIMENSION = 20, 25, 8, 16
 HELD_OUT, OTHERS = range(800, 808), range(8)
-LARGE, LARGE_RUNS = 2048, 8
+LARGE, LARGE_RUNS = 8192, 8
 REWARDS = ("linear", "quad", "count", "rough", "bumps")
 WITHOUT_GRADIENT = ("count",)
 
@@ -120,6 +121,7 @@ def entrants(profile: Profile, smooth: bool) -> dict[str, Any]:
         "importance": ImportanceSampling(particles=PARTICLES),
         "CTS, no drift": cts(drift="none"),
         "CTS, population": cts(drift="population"),
+        "CTS, regression": cts(drift="regression"),
         "CTS, population, half": cts(drift="population", schedule="half"),
         **(gradients if smooth else {}),
     }
@@ -128,7 +130,8 @@ def entrants(profile: Profile, smooth: bool) -> dict[str, Any]:
 def truth_of(instance: Instance, profile: Profile, tilt: float) -> dict[str, float]:
     """E[r] and log Z under the discretised sampler, with their standard errors."""
     drift = "denoised" if instance.reward.gradient_ready else "none"
-    large = instance.sample(CTS(particles=LARGE, profile=profile, drift=drift), tilt, LARGE_RUNS, seed=11)
+    method = CTS(particles=LARGE, profile=profile, drift=drift, schedule="half")
+    large = instance.sample(method, tilt, LARGE_RUNS, seed=11)
     expected = large.expect(large.rewards, "evidence")
     evidence = (large.log_evidence - large.log_evidence.max()).exp()
     return {
@@ -139,21 +142,31 @@ def truth_of(instance: Instance, profile: Profile, tilt: float) -> dict[str, flo
     }
 
 
-def measure(seed: int, name: str, spread: float, runs: int, profile: Profile) -> dict[str, Any]:
-    """Squared errors of every entrant on one instance: means, and relative standard errors of these."""
+def measure(
+    seed: int, name: str, spread: float, runs: int, profile: Profile, known: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Squared errors of every entrant on one instance: means, and relative standard errors of these.
+
+    Args:
+        known: a row of earlier measurements; only what it lacks is run.
+    """
     instance = Instance.of(seed, name)
-    deviation = instance.deviation()
-    tilt = spread / deviation
+    row = dict(known or {})
+    if not row:
+        deviation = instance.deviation()
+        row = {"reward": name, "spread": spread, "seed": seed, "tilt": spread / deviation}
+        row |= truth_of(instance, profile, row["tilt"])
+    deviation = spread / row["tilt"]
     profile = replace(profile, reward_std=deviation)
-    truth = truth_of(instance, profile, tilt)
-    row: dict[str, Any] = {"reward": name, "spread": spread, "seed": seed, "tilt": tilt, **truth}
     for label, method in entrants(profile, instance.reward.gradient_ready).items():
-        found = instance.sample(method, tilt, runs, seed=3)
+        if label in row:
+            continue
+        found = instance.sample(method, row["tilt"], runs, seed=3)
         squares = (
-            ((found.expect(found.rewards).per_group - truth["expected"]) / deviation) ** 2,
-            (found.log_evidence - truth["log_z"]) ** 2,
+            ((found.expect(found.rewards).per_group - row["expected"]) / deviation) ** 2,
+            (found.log_evidence - row["log_z"]) ** 2,
         )
-        evidence = (found.log_evidence - truth["log_z"]).exp()
+        evidence = (found.log_evidence - row["log_z"]).exp()
         row[label] = {
             "errors": [float(s.mean()) for s in squares],
             "relative": [float(s.std() / s.mean()) / math.sqrt(runs) for s in squares],
@@ -166,23 +179,24 @@ def measure(seed: int, name: str, spread: float, runs: int, profile: Profile) ->
 def study(out: Path, runs: int, spreads: list[float], rewards: list[str], seeds: list[int]) -> None:
     file = out / "held-out.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    done = {(r["reward"], r["spread"], r["seed"]) for r in read(file)}
-    for seed in seeds:
-        for name in rewards:
-            profile = pooled_profile(name) if any((name, s, seed) not in done for s in spreads) else None
-            for spread in spreads:
-                if profile is None or (name, spread, seed) in done:
-                    continue
-                row = measure(seed, name, spread, runs, profile)
-                with file.open("a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(row) + "\n")
-                print(name, spread, seed, flush=True)
+    done = {(r["reward"], r["spread"], r["seed"]): r for r in read(file)}
+    profiles: dict[str, Profile] = {}
+    for seed, name, spread in itertools.product(seeds, rewards, spreads):
+        known = done.get((name, spread, seed))
+        if name not in profiles:
+            profiles[name] = pooled_profile(name)
+        row = measure(seed, name, spread, runs, profiles[name], known)
+        if row != known:
+            with file.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+            print(name, spread, seed, flush=True)
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file; a torn last line is left out."""
+    """Return the newest row of every problem; a torn last line is left out."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
+    rows = [json.loads(line) for line in lines[:-1]]
+    return list({(r["reward"], r["spread"], r["seed"]): r for r in rows}.values())
 
 
 def gain(rows: list[dict[str, Any]], label: str, which: int) -> tuple[float, float]:
