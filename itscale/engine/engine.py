@@ -145,22 +145,31 @@ class Engine:
         fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
         return replace(p, rows=rows, move=p.move + 1, **fields)
 
-    def mutate(self, p: Particles, kernel: Kernel) -> Particles:
+    def mutate(self, p: Particles, kernel: Kernel, guide: Guide | None = None) -> Particles:
         """Move every particle once within its level; what comes back is neither looked at nor scored.
 
-        A jump in time: multistep solvers start afresh after it.
+        A jump in time: multistep solvers start afresh after it. ``guide`` as for ``propose``.
         """
-        rows, _, _ = self.pool.call(
-            "propose", p.rows, _one_level(p.level), self._place(p), kernel=kernel, stays=True
+        rows, ratio, _ = self.pool.call(
+            "propose", p.rows, _one_level(p.level), self._place(p), kernel=kernel, guide=guide, stays=True
         )
         self._charge_looks(self._extra_looks(kernel, p.level))
-        return replace(p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1))
+        log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
+        return replace(
+            p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio
+        )
 
     def accept(self, p: Particles, q: Particles, log_ratio: Float64[Tensor, "g n"]) -> Particles:
-        """Replace particles of p by those of q with probability ``min(1, exp(log_ratio))`` (Metropolis)."""
+        """Replace particles of p by those of q with probability ``min(1, exp(log_ratio))`` (Metropolis).
+
+        How many were, of how many, is in the notes ``"moves accepted"`` and ``"moves tried"``.
+        """
         u = self.uniforms(q, Purpose.ACCEPT, p.n)
+        is_taken = u.log() < log_ratio
         column = torch.arange(p.n).expand(p.groups, -1)
-        taken = self.gather([p, q], torch.where(u.log() < log_ratio, column + p.n, column))
+        taken = self.gather([p, q], torch.where(is_taken, column + p.n, column))
+        for name, count in (("moves accepted", int(is_taken.sum())), ("moves tried", is_taken.numel())):
+            self.notes[name] = self.notes.get(name, 0) + count
         return replace(taken, move=q.move + 1)
 
     def look(self, p: Particles, gradient: bool = False) -> Particles:
@@ -418,6 +427,18 @@ class Engine:
         """
         level = _one_level(p.level)
         found = self.pool.call("log_transition", p.rows, level, self._place(p), target.rows)
+        return found.reshape(p.level.shape)
+
+    def log_preference(
+        self, p: Particles, q: Particles, kernel: Kernel, guide: Guide
+    ) -> Float64[Tensor, "g n"]:
+        """Log of how much likelier a guide makes the moves of a kernel from p to q, slot by slot: log q / p.
+
+        The kernel must be Gaussian and without memory; p must have been looked at, with what the guide needs.
+        """
+        found = self.pool.call(
+            "log_preference", p.rows, _one_level(p.level), self._place(p), q.rows, kernel, guide
+        )
         return found.reshape(p.level.shape)
 
     def uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:

@@ -192,11 +192,23 @@ class Worker:
         found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part in self._chunks(len(rows)):
             here = self._evaluation(rows.x[part], level, _present(rows.raw)[part])
-            move = self.kernel(here, (), level, _no_look, None)
-            assert isinstance(move.std, float), "a density needs a Gaussian transition"
-            assert move.std > 0, "a density needs noise"
-            off = target.x[at.group[part].to(rows.x.device)] - move.x
-            found[part] = -off.flatten(1).double().square().sum(1) / (2 * move.std**2)
+            noise = _noise_between(self.kernel, here, level, target.x[at.group[part].to(rows.x.device)])
+            found[part] = -noise.flatten(1).double().square().sum(1) / 2
+        return found.cpu()
+
+    @torch.no_grad()
+    def log_preference(
+        self, rows: Rows, level: int, at: Place, target: Rows, kernel: Kernel, guide: Guide
+    ) -> Float64[Tensor, " rows"]:
+        """Log of how much likelier the guide makes the kernel's moves from rows to ``target``, row by row."""
+        guided = _Guided(guide, None)
+        found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        for part in self._chunks(len(rows)):
+            here = self._evaluation(rows.x[part], level, _present(rows.raw)[part])
+            noise = _noise_between(kernel, here, level, target.x[part])
+            gradient = None if rows.gradient is None else rows.gradient[part]
+            d = self._shift(guided, here, level, at.group[part], gradient)
+            found[part] = (d * (noise - d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
         return found.cpu()
 
     @torch.no_grad()
@@ -287,12 +299,17 @@ class Worker:
         z = self.noise.normal(Purpose.MOVE, self._address(at, chosen), event, here.x.dtype)
         if guided is None:
             return z, None
-        pad = self.chunk if self.bitwise else None
-        d = guided.guide(View(here, level, gradient, at.group[chosen], self.bridge, guided.context, pad))
+        d = self._shift(guided, here, level, at.group[chosen], gradient)
         along, spread = (z, d) if shares is None else _shared(z, d, shares)
         # Proposing z = d + xi in place of xi: log p - log q = -d.xi - |d|^2 / 2, exact for any kernel.
         change = -(d * (along + d / 2)).flatten(1).sum(dim=1, dtype=torch.float64)
         return z + spread, change
+
+    def _shift(
+        self, guided: _Guided, here: Evaluation, level: int | Tensor, group: Tensor, gradient: Tensor | None
+    ) -> Tensor:
+        pad = self.chunk if self.bitwise else None
+        return guided.guide(View(here, level, gradient, group, self.bridge, guided.context, pad))
 
     def _context(
         self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None
@@ -371,6 +388,14 @@ class _Guided:
 
 def _no_look(*_: Any) -> Evaluation:
     raise AssertionError("a memoryless Gaussian transition needs no look inside its move")
+
+
+def _noise_between(kernel: Kernel, here: Evaluation, level: int, there: Tensor) -> Tensor:
+    """The standard normal noise with which a memoryless Gaussian kernel moves rows to where they are."""
+    move = kernel(here, (), level, _no_look, None)
+    assert isinstance(move.std, float), "a density needs a Gaussian transition"
+    assert move.std > 0, "a density needs noise"
+    return (there - move.x) / move.std
 
 
 def _present(raw: Tensor | None) -> Tensor:

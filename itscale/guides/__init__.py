@@ -2,6 +2,7 @@
 
 from itscale.guides.base import Bridge, Context, Guide, View, capped
 from itscale.guides.gradient import DenoisedGradient, NetworkGradient
+from itscale.guides.langevin import Langevin
 from itscale.guides.population import Population
 from itscale.guides.regression import Regression, Slope
 
@@ -10,6 +11,7 @@ __all__ = [
     "Context",
     "DenoisedGradient",
     "Guide",
+    "Langevin",
     "NetworkGradient",
     "Population",
     "Regression",

@@ -12,6 +12,7 @@ from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.profile import Profile
+from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
 from itscale.methods.restart_smc import RestartSMC
 from itscale.methods.smc import SMC
@@ -20,6 +21,7 @@ from itscale.methods.tds import TDS
 from itscale.methods.twisted import TwistedSMC
 from itscale.methods.unguided import Unguided
 from itscale.methods.vasr_max import VASRMax
+from itscale.methods.waste_free import WasteFreeSMC
 from itscale.methods.zero_order import ZeroOrderSearch
 
 METHODS: dict[str, type] = {
@@ -41,6 +43,8 @@ METHODS: dict[str, type] = {
     "restart-smc": RestartSMC,
     "funnel": Funnel,
     "vasr-max": VASRMax,
+    "waste-free-smc": WasteFreeSMC,
+    "psi-smc": PsiSMC,
 }
 
 
@@ -77,11 +81,13 @@ __all__ = [
     "ParticleGibbs",
     "Plan",
     "Profile",
+    "PsiSMC",
     "RestartSMC",
     "State",
     "TwistedSMC",
     "Unguided",
     "VASRMax",
+    "WasteFreeSMC",
     "ZeroOrderSearch",
     "get_method",
 ]

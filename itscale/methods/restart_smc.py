@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,12 +12,14 @@ from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, plan_particles
+from itscale.methods.cycles import check_cycles, check_levels, check_reversible, cycle_at, looks_of_a_cycle
+from itscale.methods.metropolis import metropolis_move
 from itscale.methods.smc import SMC
 from itscale.particles import WhenESSBelow
 from itscale.potentials import Difference
 from itscale.process import ContinuousProcess
-from itscale.solvers import Interval, Solver, get_solver
-from itscale.solvers.restart import Cycle, CycleKernel, level_of, nearest_level
+from itscale.solvers import Interval, Solver
+from itscale.solvers.restart import CycleKernel, nearest_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +68,14 @@ class RestartSMC:
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
         object.__setattr__(self, "intervals", tuple(self.intervals))
-        if not self.intervals or not all(isinstance(i, Interval) for i in self.intervals):
-            raise ConfigError(f"intervals must be one or more Interval(...), got {self.intervals!r}")
         if self.rule not in ("metropolis", "weight"):
             raise ConfigError(
                 f"rule must be 'metropolis' or 'weight', got {self.rule!r}: a cycle without either moves "
                 "particles back to the untilted law"
             )
-        solver = get_solver(self.inner)
-        if getattr(solver, "brings_noise", False):
-            raise ConfigError(f"inner must be a plain solver of the ODE or SDE, got {type(solver).__name__}")
-        if self.rule == "metropolis" and not solver.is_stochastic:
-            raise ConfigError(
-                f"rule='metropolis' needs cycles that come down by the reverse SDE, and "
-                f"{type(solver).__name__} solves the ODE: use inner='2m-sde', or rule='weight'"
-            )
+        check_cycles(self.intervals, self.inner)
+        if self.rule == "metropolis":
+            check_reversible(self.inner, ", or rule='weight'")
         self._smc()
 
     def _smc(self) -> SMC:
@@ -88,14 +83,11 @@ class RestartSMC:
 
     def check(self, process: ContinuousProcess, times: Tensor) -> None:
         """Raise ConfigError for intervals that do not fit the grid."""
-        levels = [level_of(process, times, interval) for interval in self.intervals]
-        if len(set(levels)) < len(levels):
-            raise ConfigError("two restart intervals belong to one level of the grid; use more steps there")
+        check_levels(process, times, self.intervals)
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        evaluations = get_solver(self.inner).evaluations
         sweeps = sum(i.repeats for i in self.intervals)
-        looks = sum(i.repeats * ((i.points - 1) * evaluations + 1) for i in self.intervals)
+        looks = sum(i.repeats * looks_of_a_cycle(i, self.inner) for i in self.intervals)
 
         kappa = torch.tensor(cost.kappa, dtype=torch.float64)
         last = cost.steps - 1
@@ -113,24 +105,16 @@ class RestartSMC:
     def step(self, engine: Engine, state: State) -> State:
         p = state.particles
         level = int(p.level[0, 0])
-        assert engine.process is not None
-        for interval in self.intervals:
-            if level != level_of(engine.process, engine.times, interval):
-                continue
+        found = cycle_at(engine, level, self.intervals, self.inner)
+        if found is not None:
+            kernel, repeats = found
             if engine.is_noisy(level):
                 p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme)
-            t = float(engine.times[level])
-            cycle = Cycle.build(engine.process, t, interval, get_solver(self.inner), rho=7.0)
-            for _ in range(interval.repeats):
-                p = self._cycle(engine, p, CycleKernel(cycle))
+            for _ in range(repeats):
+                p = self._cycle(engine, p, kernel)
         return self._smc().step(engine, State(p))
 
     def _cycle(self, engine: Engine, p: Particles, kernel: CycleKernel) -> Particles:
-        q = engine.score(engine.look(engine.mutate(p, kernel)))
-        if self.rule == "weight":
-            return engine.weight(q, Difference())
-        # an invalid score says nothing of the new state, so it is not taken
-        ratio = (q.value - p.value).where(q.valid, -float("inf"))
-        # difference potentials telescope: what a particle has been weighted by is its value
-        carry = {**q.carry, "potential_memory": q.value, "log_potential": q.value}
-        return engine.accept(p, replace(q, carry=carry), ratio)
+        if self.rule == "metropolis":
+            return metropolis_move(engine, p, kernel)
+        return engine.weight(engine.score(engine.look(engine.mutate(p, kernel))), Difference())

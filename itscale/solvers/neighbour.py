@@ -17,7 +17,8 @@ from itscale.solvers.base import Look, Move
 class Neighbour:
     """``x' = c x + s sqrt(1 - c^2) z`` at level 0, where x is s times unit noise.
 
-    A preconditioned Crank-Nicolson proposal: it keeps N(0, s^2 I).
+    A preconditioned Crank-Nicolson proposal: it keeps N(0, s^2 I), and is reversible. Without noise it
+    returns the mean of the move.
 
     Attributes:
         cosine: c; 0 draws anew.
@@ -27,7 +28,7 @@ class Neighbour:
     """
 
     cosine: float
-    gaussian: bool = False
+    gaussian: bool = True
     history: int = 0
     takes_levels: bool = False
 
@@ -40,6 +41,6 @@ class Neighbour:
     def __call__(
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
     ) -> Move:
-        assert z is not None
-        scale = float(at.interpolant.sigma(float(at.t)))
-        return Move(torch.add(self.cosine * at.x, z, alpha=scale * math.sqrt(1 - self.cosine**2)), z)
+        mean = self.cosine * at.x
+        std = float(at.interpolant.sigma(float(at.t))) * math.sqrt(1 - self.cosine**2)
+        return Move(mean if z is None else torch.add(mean, z, alpha=std), z, std)

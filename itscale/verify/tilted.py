@@ -19,8 +19,10 @@ from itscale.methods import (
     Method,
     NestedSMC,
     ParticleGibbs,
+    PsiSMC,
     RestartSMC,
     TwistedSMC,
+    WasteFreeSMC,
 )
 from itscale.models.analytic import GaussianMixture
 from itscale.process import SDE
@@ -124,6 +126,8 @@ ENTRANTS = (
     Entrant("twisted-smc, adaptive exponents", TwistedSMC(tempering="adaptive"), sharp={}),
     Entrant("beam, unbiased", Beam(selection="unbiased")),
     Entrant("restart-smc, metropolis", RestartSMC()),
+    Entrant("waste-free-smc", WasteFreeSMC()),
+    Entrant("psi-smc", PsiSMC(burn_in=2)),
     Entrant("particle-gibbs", ParticleGibbs(sweeps=2, burn_in=0)),
     Entrant("smc on vp", SMC(), FIRST_ORDER_ALLOWANCE, {"process": SDE(interpolant="vp", diffusion="sigma")}),
 )

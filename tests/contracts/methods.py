@@ -27,10 +27,12 @@ from itscale.methods import (
     NestedSMC,
     ParticleGibbs,
     Profile,
+    PsiSMC,
     RestartSMC,
     TwistedSMC,
     Unguided,
     VASRMax,
+    WasteFreeSMC,
     ZeroOrderSearch,
 )
 from itscale.result import Result
@@ -78,6 +80,10 @@ METHOD_CASES: list[Any] = [
     ZeroOrderSearch(particles=3, neighbours=2, cosine=0.0),
     RestartSMC(particles=32, rule="weight", intervals=CYCLES, inner="ddim"),
     RestartSMC(particles=32, rule="metropolis", intervals=CYCLES, inner="sde-heun"),
+    WasteFreeSMC(particles=33, intervals=CYCLES, inner="sde-heun"),
+    PsiSMC(particles=32, burn_in=3),
+    PsiSMC(particles=32, burn_in=2, start="plain", guide="network", cap=1.0),
+    PsiSMC(particles=32, chains=4, burn_in=2, every=2, proposal="pcn"),
 ]
 STEPS, TILT, GROUPS = 8, 1.5, 400
 MEAN, STD = 0.3, 0.8
@@ -94,7 +100,8 @@ def solver_of(method: Any) -> str:
     """Metropolis cycles keep the exact law, so they need a solver whose own law is close to it."""
     if isinstance(method, ZeroOrderSearch):
         return "ddim"
-    return "sde-heun" if getattr(method, "rule", None) == "metropolis" else "ancestral"
+    accepts = isinstance(method, WasteFreeSMC) or getattr(method, "rule", None) == "metropolis"
+    return "sde-heun" if accepts else "ancestral"
 
 
 def base_solver(method: Any) -> str | Solver:
@@ -228,6 +235,11 @@ def sets(method: Any) -> int:
     return method.sweeps + 1 - method.burn_in if isinstance(method, ParticleGibbs) else 1
 
 
+def multiple(method: Any) -> int:
+    """What the number of particles must be a multiple of."""
+    return (getattr(method, "chains", None) or 1) * getattr(method, "multiple", 1)
+
+
 class Pulled(KeyboardInterrupt):
     """The plug."""
 
@@ -287,6 +299,8 @@ def check_budget_is_obeyed(method: Any) -> None:
         assert used(result, unit) <= limit
         # the budget is used: one particle more would not fit
         larger = replace(method, particles=mean_particles(method, result) + 1)
+        # the budget is used: one particle more, or as many as there must be at once, would not fit
+        larger = replace(method, particles=result.particles // sets(method) + multiple(method))
         assert used(run(larger, groups=2), unit) > limit
 
 

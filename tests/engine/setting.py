@@ -25,10 +25,12 @@ from itscale.methods import (
     NestedSMC,
     ParticleGibbs,
     Profile,
+    PsiSMC,
     RestartSMC,
     TwistedSMC,
     Unguided,
     VASRMax,
+    WasteFreeSMC,
     ZeroOrderSearch,
 )
 from itscale.noise import Noise
@@ -77,6 +79,10 @@ METHODS: dict[str, Any] = {
     "gibbs, multinomial": ParticleGibbs(
         particles=4, sweeps=2, burn_in=0, scheme="multinomial", ess_threshold=1.0
     ),
+    "waste-free": WasteFreeSMC(particles=12, intervals=CYCLES, inner="dpm++sde"),
+    "psi": PsiSMC(particles=5, burn_in=2),
+    "psi, chains": PsiSMC(particles=6, chains=2, burn_in=1, every=2, start="plain", guide="network"),
+    "psi, no gradient": PsiSMC(particles=4, burn_in=3, proposal="pcn", ess_threshold=1.0),
     "zero-order": ZeroOrderSearch(particles=2, neighbours=3, rounds=2),
 }
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import itscale
-from itscale.methods import SMC, ImportanceSampling, NestedSMC, State
+from itscale.methods import SMC, ImportanceSampling, NestedSMC, PsiSMC, State, WasteFreeSMC
 from itscale.particles import effective_sample_size
 from itscale.potentials import Difference
+from itscale.solvers import Interval
 from tests.methods.mutants import RunningMaxAtTheEnd, ValueLeftBehind, WeightsDropped, WrongSign
 from tests.methods.problem import Errors, errors, linear_reward, run
 from tests.solvers.drive import gaussian
@@ -37,6 +38,10 @@ def check(found: Errors) -> None:
         SMC(particles=256, score_every=10),
         SMC(particles=256, potential="max", score_every=10),
         NestedSMC(particles=64, children=4),
+        PsiSMC(particles=256, burn_in=2),
+        WasteFreeSMC(
+            particles=256, intervals=(Interval(kappa_min=0.25, kappa_max=1.0, points=7, repeats=3),)
+        ),
     ],
     ids=repr,
 )
