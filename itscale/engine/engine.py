@@ -110,11 +110,13 @@ class Engine:
         children: int = 1,
         guide: Guide | None = None,
         context: Particles | None = None,
+        recorded: bool = True,
     ) -> Particles:
         """Move every particle ``children`` times by one kernel step; child c of slot i is at i * m + c.
 
         ``guide`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``. It may learn
-        from ``context``, particles at the same level that exist before the move, by default ``p``.
+        from ``context``, particles at the same level that exist before the move, by default ``p``. A move
+        that is only tried, and may not count, is not ``recorded`` in the ancestry.
         """
         kernel = kernel or self.kernel
         fields = p.repeat(children)
@@ -141,7 +143,8 @@ class Engine:
             extra = looks.reshape(p.groups, -1).sum(dim=1)
         if extra.any():
             self._charge_looks(extra)
-        self.ancestors.append(p.origin)
+        if recorded:
+            self.ancestors.append(p.origin)
         fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
         return replace(p, rows=rows, move=p.move + 1, **fields)
 

@@ -14,6 +14,7 @@ from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.profile import Profile
 from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
+from itscale.methods.redraw import Redraw
 from itscale.methods.restart_smc import RestartSMC
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
@@ -82,6 +83,7 @@ __all__ = [
     "Plan",
     "Profile",
     "PsiSMC",
+    "Redraw",
     "RestartSMC",
     "State",
     "TwistedSMC",

@@ -197,9 +197,9 @@ def as_they_stand(engine: Engine, p: Particles) -> Particles:
     return engine.score(p) if engine.has_reward else p
 
 
-def advance(engine: Engine, p: Particles) -> Particles:
+def advance(engine: Engine, p: Particles, recorded: bool = True) -> Particles:
     """Move every particle once and look where it is, unless that is the end."""
-    p = engine.propose(p)
+    p = engine.propose(p, recorded=recorded)
     return p if int(p.level[0, 0]) == engine.steps else engine.look(p)
 
 

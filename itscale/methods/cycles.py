@@ -32,11 +32,12 @@ def check_reversible(inner: str | Solver, advice: str = "") -> None:
         )
 
 
-def check_levels(process: ContinuousProcess, times: Tensor, intervals: Sequence[Interval]) -> None:
-    """Raise ConfigError for intervals that do not fit the grid."""
+def check_levels(process: ContinuousProcess, times: Tensor, intervals: Sequence[Interval]) -> list[int]:
+    """Return the levels of intervals, or raise ConfigError for those that do not fit the grid."""
     levels = [level_of(process, times, interval) for interval in intervals]
     if len(set(levels)) < len(levels):
         raise ConfigError("two restart intervals belong to one level of the grid; use more steps there")
+    return levels
 
 
 def cycle_at(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from itscale.engine import Engine, Particles
 from itscale.guides import Guide
@@ -34,14 +36,23 @@ def metropolis_move(engine: Engine, p: Particles, kernel: Kernel, guide: Guide |
     Reference:
         Tierney (1998), "A note on Metropolis-Hastings kernels for general state spaces", theorem 2.
     """
-    q = engine.look(engine.mutate(p, kernel, guide), gradient=guide is not None)
-    q = engine.score(q)
-    ratio = q.value - p.value
-    if guide is not None:
-        there = p.log_ratio - q.log_ratio  # log q / p of the moves just made
-        ratio = ratio + engine.log_preference(q, p, kernel, guide) - there
+    q = engine.score(engine.look(engine.mutate(p, kernel, guide), gradient=guide is not None))
+    if guide is None:
+        return accept_by_value(engine, p, q)
+    there = p.log_ratio - q.log_ratio  # log q / p of the moves just made
+    ratio = engine.log_preference(q, p, kernel, guide) - there
+    return accept_by_value(engine, p, replace(q, log_ratio=p.log_ratio), ratio)
+
+
+def accept_by_value(
+    engine: Engine, p: Particles, q: Particles, ratio: Float64[Tensor, "g n"] | float = 0.0
+) -> Particles:
+    """Take q in place of p with probability ``min(1, exp(v(q) - v(p) + ratio))``, slot by slot.
+
+    Weights must be those of difference potentials, which telescope: whatever the path, a particle has been
+    weighted by its value.
+    """
     # an invalid score says nothing of the new state, so it is not taken
-    ratio = torch.where(q.valid, ratio, -torch.inf)
-    # difference potentials telescope: what a particle has been weighted by is its value
+    ratio = torch.where(q.valid, q.value - p.value + ratio, -torch.inf)
     carry = {**q.carry, "potential_memory": q.value, "log_potential": q.value}
-    return engine.accept(p, replace(q, carry=carry, log_ratio=p.log_ratio), ratio)
+    return engine.accept(p, replace(q, carry=carry), ratio)

@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from itscale.budget import Budget
-from itscale.engine import Engine
+from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, plan_particles
 from itscale.methods.cycles import check_cycles, check_levels, check_reversible, cycle_at, looks_of_a_cycle
 from itscale.methods.metropolis import metropolis_move
+from itscale.methods.redraw import Redraw, redraw_move, remember
 from itscale.methods.smc import SMC
 from itscale.particles import WhenESSBelow
 from itscale.process import ContinuousProcess
 from itscale.solvers import Interval, Solver
 
+Move: TypeAlias = Callable[[Particles], Particles]
+
+
+@dataclass(frozen=True)
+class WasteFreeState(State):
+    """A population, and the earlier one that the next redraw goes back to."""
+
+    past: Particles | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class WasteFreeSMC:
-    """SMC that at chosen levels keeps N / P particles and makes P of each, by accepted Restart cycles.
+    """SMC that at chosen levels keeps N / P particles and makes P of each, by moves that keep the target.
 
-    At the level of an interval N / P particles are drawn in proportion to their weights; each makes
-    ``repeats = P - 1`` cycles that are accepted as in ``RestartSMC``, and all its P states go on with equal
-    weights. ``RestartSMC`` would cycle all N and keep the last states only. States of one chain are
-    correlated: independent groups say how sure a result is, the N particles of one do not.
+    At the level of a move N / P particles are drawn in proportion to their weights; each moves
+    ``repeats = P - 1`` times, accepted by the growth of its value, and all its P states go on with equal
+    weights. Moves are of two kinds: a ``Redraw`` makes the last steps of a particle anew, an ``Interval`` is
+    a Restart cycle as in ``RestartSMC``, which would move all N and keep the last states only. States of one
+    chain are correlated: independent groups say how sure a result is, the N particles of one do not.
 
-    Cost with a one-evaluation solver: N T NFE as SMC, and per interval ``(N / P) (P - 1)`` times (points - 1)
-    evaluations of the inner solver + 1; a reward call for each of these cycles. Target: the tilted law as N
-    grows, with an unbiased evidence, both as exact as the cycles: each of the P states has the law of the
-    first because a cycle keeps ``p_k exp(v)``, p_k the exact law of the level. That holds with an exact
-    score and with a way down in fine steps, as for accepted cycles in ``RestartSMC``.
+    Cost with a one-evaluation solver: N T NFE as SMC, and per move ``(N / P) (P - 1)`` times the steps that a
+    redraw makes anew, or (points - 1) evaluations of the inner solver + 1; a reward call for each. Target:
+    the tilted law as N grows, with an unbiased evidence. With redraws that holds for any model and solver;
+    with cycles as far as they keep the law of the level, that is with an exact score and a way down in fine
+    steps.
 
     Attributes:
-        particles: N, a multiple of P (of every P, if intervals differ); None takes what the budget allows.
-        intervals: where, how far up, in how many steps down, and with ``repeats = P - 1``.
-        inner: solver of the way down, of the SDE, or its name.
+        particles: N, a multiple of P (of every P, if moves differ); None takes what the budget allows.
+        moves: any number of ``Redraw`` or ``Interval``, each at a level of its own, with ``repeats = P - 1``.
+        inner: solver of a cycle's way down, of the SDE, or its name.
         ess_threshold, scheme: as in ``SMC``, for the levels between.
 
     Reference:
@@ -46,7 +60,7 @@ class WasteFreeSMC:
     """
 
     particles: int | None = None
-    intervals: tuple[Interval, ...] = (Interval(kappa_min=0.3, kappa_max=1.0, points=5, repeats=3),)
+    moves: tuple[Redraw | Interval, ...] = (Redraw(),)
     inner: str | Solver = "2m-sde"
     ess_threshold: float = 0.5
     scheme: str = "systematic"
@@ -62,16 +76,30 @@ class WasteFreeSMC:
     @property
     def multiple(self) -> int:
         """What N must be a multiple of: P, or the least common multiple of several."""
-        return math.lcm(*(1 + i.repeats for i in self.intervals))
+        return math.lcm(*(1 + move.repeats for move in self.moves))
+
+    @property
+    def redraws(self) -> list[Redraw]:
+        return sorted((m for m in self.moves if isinstance(m, Redraw)), key=lambda m: m.end)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return [m for m in self.moves if isinstance(m, Interval)]
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles)
-        object.__setattr__(self, "intervals", tuple(self.intervals))
-        check_cycles(self.intervals, self.inner)
-        check_reversible(self.inner)
+        object.__setattr__(self, "moves", tuple(self.moves))
+        if not self.moves or len(self.redraws) + len(self.intervals) < len(self.moves):
+            raise ConfigError(f"moves must be one or more Redraw(...) or Interval(...), got {self.moves!r}")
+        if self.intervals:
+            check_cycles(self.intervals, self.inner)
+            check_reversible(self.inner, ", or a Redraw(...) in place of the interval")
+        for before, after in pairwise(self.redraws):
+            if after.start < before.end:
+                raise ConfigError(f"redraws overlap: {before} and {after}; part them")
         if self.particles is not None and self.particles % self.multiple:
             raise ConfigError(
-                f"particles must be a multiple of {self.multiple} (1 + repeats of every interval), got "
+                f"particles must be a multiple of {self.multiple} (1 + repeats of every move), got "
                 f"{self.particles}; change it, or repeats"
             )
         self._smc()
@@ -80,18 +108,25 @@ class WasteFreeSMC:
         return SMC(particles=self.particles, ess_threshold=self.ess_threshold, scheme=self.scheme)
 
     def check(self, process: ContinuousProcess, times: Tensor) -> None:
-        """Raise ConfigError for intervals that do not fit the grid."""
-        check_levels(process, times, self.intervals)
+        """Raise ConfigError for moves that do not fit the grid."""
+        cycles = check_levels(process, times, self.intervals)
+        for redraw in self.redraws:
+            first, last = redraw.levels(len(times) - 1)
+            if inside := [level for level in cycles if first < level < last]:
+                raise ConfigError(
+                    f"{redraw} makes levels {first} to {last} anew, and a cycle at level {inside[0]} forgets "
+                    "the path that it needs; move one of them"
+                )
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
+        looks = [(m.repeats, m.looks(cost)) for m in self.redraws]
+        looks += [(i.repeats, looks_of_a_cycle(i, self.inner)) for i in self.intervals]
+
         def cost_of(count: int) -> Plan:
             n = count * self.multiple
-            nfe, calls = n * cost.trajectory(), n * cost.steps
-            for interval in self.intervals:
-                cycles = n // (1 + interval.repeats) * interval.repeats
-                nfe += cycles * looks_of_a_cycle(interval, self.inner)
-                calls += cycles
-            return Plan(n, nfe, calls)
+            moved = [(n // (1 + repeats) * repeats, each) for repeats, each in looks]
+            nfe = n * cost.trajectory() + sum(times * each for times, each in moved)
+            return Plan(n, nfe, n * cost.steps + sum(times for times, _ in moved))
 
         return plan_particles(
             self.particles and self.particles // self.multiple,
@@ -100,21 +135,32 @@ class WasteFreeSMC:
             budget,
             cost.rows_per_look,
             shrink="repeats or steps",
-            unit="particles" if self.multiple == 1 else f"times {self.multiple} particles",
+            unit=f"times {self.multiple} particles",
         )
 
-    def init(self, engine: Engine, plan: Plan) -> State:
-        return self._smc().init(engine, plan)
+    def init(self, engine: Engine, plan: Plan) -> WasteFreeState:
+        return WasteFreeState(self._smc().init(engine, plan).particles)
 
-    def step(self, engine: Engine, state: State) -> State:
-        p = state.particles
-        found = cycle_at(engine, int(p.level[0, 0]), self.intervals, self.inner)
-        if found is not None:
+    def step(self, engine: Engine, state: WasteFreeState) -> WasteFreeState:
+        p, past = state.particles, state.past
+        level = int(p.level[0, 0])
+        for redraw in self.redraws:
+            if past is not None and level == redraw.levels(engine.steps)[1]:
+                at = past
+                p = self._moved(engine, p, redraw.repeats, lambda q, at=at: redraw_move(engine, q, at))
+                past = None
+        if found := cycle_at(engine, level, self.intervals, self.inner):
             kernel, repeats = found
-            n = p.n
-            rule = WhenESSBelow(self.ess_threshold)  # not asked: another number always resamples
-            states = [engine.resample(p, rule, self.scheme, n // (1 + repeats))]
-            for _ in range(repeats):
-                states.append(metropolis_move(engine, states[-1], kernel))
-            p = engine.gather(states, torch.arange(n).expand(p.groups, -1))
-        return self._smc().step(engine, State(p))
+            p = self._moved(engine, p, repeats, lambda q: metropolis_move(engine, q, kernel))
+        if level in (redraw.levels(engine.steps)[0] for redraw in self.redraws):
+            p = past = remember(p)
+        done = self._smc().step(engine, State(p))
+        return replace(state, particles=done.particles, is_done=done.is_done, past=past)
+
+    def _moved(self, engine: Engine, p: Particles, repeats: int, move: Move) -> Particles:
+        """Draw the few, move them, and gather all states."""
+        rule = WhenESSBelow(self.ess_threshold)  # not asked: another number always resamples
+        states = [engine.resample(p, rule, self.scheme, p.n // (1 + repeats))]
+        for _ in range(repeats):
+            states.append(move(states[-1]))
+        return engine.gather(states, torch.arange(p.n).expand(p.groups, -1))

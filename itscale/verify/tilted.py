@@ -29,6 +29,7 @@ from itscale.process import SDE
 from itscale.result import Result
 from itscale.sampling import sample
 from itscale.scoring import Reward
+from itscale.solvers import Interval
 from itscale.verify.check import Check, judge
 
 STEPS = 50
@@ -127,6 +128,9 @@ ENTRANTS = (
     Entrant("beam, unbiased", Beam(selection="unbiased")),
     Entrant("restart-smc, metropolis", RestartSMC()),
     Entrant("waste-free-smc", WasteFreeSMC()),
+    Entrant(
+        "waste-free-smc, cycles", WasteFreeSMC(moves=(Interval(kappa_min=0.3, kappa_max=1.0, points=5),))
+    ),
     Entrant("psi-smc", PsiSMC(burn_in=2)),
     Entrant("particle-gibbs", ParticleGibbs(sweeps=2, burn_in=0)),
     Entrant("smc on vp", SMC(), FIRST_ORDER_ALLOWANCE, {"process": SDE(interpolant="vp", diffusion="sigma")}),

@@ -28,6 +28,7 @@ from itscale.methods import (
     ParticleGibbs,
     Profile,
     PsiSMC,
+    Redraw,
     RestartSMC,
     TwistedSMC,
     Unguided,
@@ -80,7 +81,11 @@ METHOD_CASES: list[Any] = [
     ZeroOrderSearch(particles=3, neighbours=2, cosine=0.0),
     RestartSMC(particles=32, rule="weight", intervals=CYCLES, inner="ddim"),
     RestartSMC(particles=32, rule="metropolis", intervals=CYCLES, inner="sde-heun"),
-    WasteFreeSMC(particles=33, intervals=CYCLES, inner="sde-heun"),
+    WasteFreeSMC(particles=33, moves=CYCLES, inner="sde-heun"),
+    WasteFreeSMC(particles=32),
+    WasteFreeSMC(
+        particles=30, moves=(Redraw(start=0, end=0.5, repeats=1), Redraw(start=0.5, end=0.9, repeats=2))
+    ),
     PsiSMC(particles=32, burn_in=3),
     PsiSMC(particles=32, burn_in=2, start="plain", guide="network", cap=1.0),
     PsiSMC(particles=32, chains=4, burn_in=2, every=2, proposal="pcn"),
@@ -100,8 +105,8 @@ def solver_of(method: Any) -> str:
     """Metropolis cycles keep the exact law, so they need a solver whose own law is close to it."""
     if isinstance(method, ZeroOrderSearch):
         return "ddim"
-    accepts = isinstance(method, WasteFreeSMC) or getattr(method, "rule", None) == "metropolis"
-    return "sde-heun" if accepts else "ancestral"
+    cycles = method.intervals if isinstance(method, WasteFreeSMC) else ()
+    return "sde-heun" if cycles or getattr(method, "rule", None) == "metropolis" else "ancestral"
 
 
 def base_solver(method: Any) -> str | Solver:

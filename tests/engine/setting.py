@@ -26,6 +26,7 @@ from itscale.methods import (
     ParticleGibbs,
     Profile,
     PsiSMC,
+    Redraw,
     RestartSMC,
     TwistedSMC,
     Unguided,
@@ -79,7 +80,11 @@ METHODS: dict[str, Any] = {
     "gibbs, multinomial": ParticleGibbs(
         particles=4, sweeps=2, burn_in=0, scheme="multinomial", ess_threshold=1.0
     ),
-    "waste-free": WasteFreeSMC(particles=12, intervals=CYCLES, inner="dpm++sde"),
+    "waste-free, cycles": WasteFreeSMC(particles=12, moves=CYCLES, inner="dpm++sde"),
+    "waste-free": WasteFreeSMC(particles=8),
+    "waste-free, both": WasteFreeSMC(
+        particles=6, moves=(*CYCLES[1:], Redraw(start=0.1, end=0.4, repeats=2)), inner="dpm++sde"
+    ),
     "psi": PsiSMC(particles=5, burn_in=2),
     "psi, chains": PsiSMC(particles=6, chains=2, burn_in=1, every=2, start="plain", guide="network"),
     "psi, no gradient": PsiSMC(particles=4, burn_in=3, proposal="pcn", ess_threshold=1.0),

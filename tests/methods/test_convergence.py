@@ -39,9 +39,8 @@ def check(found: Errors) -> None:
         SMC(particles=256, potential="max", score_every=10),
         NestedSMC(particles=64, children=4),
         PsiSMC(particles=256, burn_in=2),
-        WasteFreeSMC(
-            particles=256, intervals=(Interval(kappa_min=0.25, kappa_max=1.0, points=7, repeats=3),)
-        ),
+        WasteFreeSMC(particles=256),
+        WasteFreeSMC(particles=256, moves=(Interval(kappa_min=0.25, kappa_max=1.0, points=7, repeats=3),)),
     ],
     ids=repr,
 )
