@@ -129,6 +129,26 @@ def test_for_an_affine_value_every_move_is_accepted_and_its_law_is_known():
     assert engine.notes["moves accepted"] >= 59_990  # a ratio of 1 to the rounding of float32 noises
 
 
+def test_acceptance_does_not_fall_as_states_get_larger():
+    """What a move ends in is judged by noises and shifts: 2999 coordinates without reward change nothing."""
+
+    def share(dimension):
+        means = torch.zeros(2, dimension)
+        means[:, 0] = torch.tensor([-1.0, 1.0])
+        model = itscale.models.GaussianMixture([0.5, 0.5], means, [0.5, 0.5])
+        unit = torch.randn(1, 500, dimension, generator=torch.Generator().manual_seed(0))
+        engine = make_engine(
+            model, smooth(bend), groups=1, steps=STEPS, tilt=3 * TILT, process=itscale.SDE(), grid=Late()
+        )
+        engine.initial = unit
+        move(engine, engine.look(engine.start(500), gradient=True), 8)
+        return engine.notes["moves accepted"] / engine.notes["moves tried"]
+
+    few, many = share(1), share(3000)
+    assert 0.3 < few < 0.95
+    assert abs(few - many) < Z * math.sqrt(2 * 0.25 / 500)  # as if all moves of a chain were one
+
+
 def run(method, groups=1000, model=None, reward=bend, **settings):
     return itscale.sample(
         model or mixture_1d(),
@@ -234,6 +254,15 @@ def test_costs_are_what_is_written_and_states_of_chains_are_apart():
     )
     assert plain.spent.backward_rows == 0  # a reward without a gradient is followed without one
     assert plain.spent.nfe == result.spent.nfe
+
+
+def test_a_run_that_ends_among_the_noises_hands_over_the_chains():
+    method = PsiSMC(particles=8, chains=4)
+    result = run(method, 2, on_step=lambda step: step.nfe < 4 * 3)
+    assert result.truncated
+    assert result.claim == {"target": None, "evidence": None}
+    assert result.samples.shape == (2, 4, 1)
+    assert result.rewards.isfinite().all()
 
 
 def test_given_noises_are_where_chains_begin():
