@@ -46,9 +46,9 @@ class PsiSMC:
     The law of the chains is ``N(0, s^2 I) exp(v_0)``, s the noise level where the grid begins. They move by
     preconditioned Crank-Nicolson steps, along the reward's gradient where there is one, each accepted or not
     (``metropolis_move``); all are one batch. Their states are the particles of a twisted SMC whose first
-    increment is ``v_1 - v_0``: v_0 is in their law already. Worth its cost where the noise decides the
-    reward of a sample, as in models of few steps. Where the first denoised sample does not depend on the
-    noise (an exact model on a path from pure noise) the chains have nothing to do, and it is SMC.
+    increment is ``v_1 - v_0``: v_0 is in their law already. It can be worth its cost where the noise
+    decides the reward and few noises survive the tilt. Where the first denoised sample does not depend on
+    the noise (an exact model on a path from pure noise) the chains have nothing to do, and it is SMC.
 
     Cost: C (1 + burn_in + (N / C - 1) every) looks of the chains, each also backwards with gradients, and
     N (T - 1) of SMC; as many reward calls. Target: the tilted law. With ``start="weighted"`` a chain keeps
