@@ -88,6 +88,11 @@ class Particles:
     def n(self) -> int:
         return self.level.shape[1]
 
+    @property
+    def scores(self) -> Float64[Tensor, "g n"]:
+        """Rewards to choose by: those whose last scoring gave none are below all others."""
+        return torch.where(self.valid, self.reward, -torch.inf).nan_to_num(nan=-torch.inf)
+
     def take(self, index: Int64[Tensor, "g m"]) -> Particles:
         """Gather particles within their groups. The only gather: no field can miss a resampling."""
         flat = (index + self.n * torch.arange(self.groups)[:, None]).reshape(-1)

@@ -261,8 +261,12 @@ class Worker:
             pieces = [(int(k), index[here == k], index[here == k]) for k in here.unique()]
         for k, chosen, where in pieces:
             source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
-            x, raw = rows.x[source], None if rows.raw is None else rows.raw[source]
-            assert raw is not None, "propose needs a look first"
+            x = rows.x[source]
+            if rows.raw is None:
+                assert getattr(kernel, "is_blind", False), "propose needs a look first"
+                raw = x.new_empty(0)
+            else:
+                raw = rows.raw[source]
             here = self._evaluation(x, k, raw)
             past = tuple(h[source] for h in rows.history)
             gradient = None if rows.gradient is None else rows.gradient[source]

@@ -11,6 +11,7 @@ from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
+from itscale.methods.path_search import PathSearch
 from itscale.methods.profile import Profile
 from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
@@ -41,6 +42,7 @@ METHODS: dict[str, type] = {
     "rbf": RBF,
     "particle-gibbs": ParticleGibbs,
     "zero-order": ZeroOrderSearch,
+    "search-over-paths": PathSearch,
     "restart-smc": RestartSMC,
     "funnel": Funnel,
     "vasr-max": VASRMax,
@@ -80,6 +82,7 @@ __all__ = [
     "Needs",
     "NestedSMC",
     "ParticleGibbs",
+    "PathSearch",
     "Plan",
     "Profile",
     "PsiSMC",

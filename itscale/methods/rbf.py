@@ -169,7 +169,7 @@ class RBF:
         return RBFState(
             p,
             candidate=p,
-            threshold=_score(p),
+            threshold=p.scores,
             best=nothing,
             rollover=Rollover.start(p.level.shape, quota),
             rounds=rounds,
@@ -185,7 +185,7 @@ class RBF:
             return self._finish(engine, state)
         parent, n = state.particles, state.particles.n
         child = engine.score(engine.look(engine.propose(parent)))
-        score, column = _score(child), torch.arange(n).expand(parent.groups, n)
+        score, column = child.scores, torch.arange(n).expand(parent.groups, n)
         improves = score > state.best
         record = state.threshold
         if self.accept is None:
@@ -204,7 +204,7 @@ class RBF:
         takes = torch.where(may_move & accepted, column + n, torch.where(forced, column + 2 * n, column))
         current = engine.gather([parent, child, candidate], takes)
         if self.threshold == "parent":
-            record = torch.where(moves, _score(current), record)
+            record = torch.where(moves, current.scores, record)
         return replace(
             state,
             particles=current,
@@ -227,8 +227,3 @@ class RBF:
             )
         engine.notes["draws per level"] = state.draws[1:].tolist()
         return replace(state, particles=engine.score(engine.jump(kept)), is_done=True)
-
-
-def _score(p: Particles) -> Float64[Tensor, "g n"]:
-    """Rewards, with those that were never valid below all others."""
-    return torch.where(p.valid, p.reward, -torch.inf).nan_to_num(nan=-torch.inf)

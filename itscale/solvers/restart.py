@@ -73,13 +73,26 @@ class Cycle:
         u = torch.arange(interval.points - 1, dtype=torch.float64) / (interval.points - 1)
         between = karras_spacing(u, interval.kappa_max, float(path.kappa(t_low)), rho)
         times = (*path.t_of_kappa(between).tolist(), t_low)
+        return cls.along(process, t_low, times, inner, noise_scale)
+
+    @classmethod
+    def along(
+        cls,
+        process: ContinuousProcess,
+        t_low: float,
+        times: Sequence[float],
+        inner: Solver,
+        noise_scale: float = 1.0,
+    ) -> Cycle:
+        """From time ``t_low`` up to ``times[0]``, and down along ``times`` by the inner solver."""
+        path = process.interpolant
         # the jump up follows the noising SDE whose reverse has the natural coefficient
         diffusion = Natural() if inner.is_stochastic else Coefficient("zero")
         grid = torch.tensor([*times, 1.0], dtype=torch.float64)  # the jump to the data is never made
         kernel = inner.build(replace(process, diffusion=diffusion), grid)
         keeps = float(path.alpha(times[0])) / float(path.alpha(t_low))
         spread = math.sqrt(float(path.sigma(times[0])) ** 2 - (keeps * float(path.sigma(t_low))) ** 2)
-        return cls(keeps, noise_scale * spread, times, kernel)
+        return cls(keeps, noise_scale * spread, tuple(times), kernel)
 
     @property
     def looks(self) -> int:

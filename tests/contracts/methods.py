@@ -26,6 +26,7 @@ from itscale.methods import (
     ImportanceSampling,
     NestedSMC,
     ParticleGibbs,
+    PathSearch,
     Profile,
     PsiSMC,
     Redraw,
@@ -46,6 +47,7 @@ SLOPES = (0.0, 0.3, 0.5, 0.6, 0.8, 0.9, 1.0, 1.0)
 PROFILE = Profile(tuple(k / 8 for k in range(8)), SPREAD, SLOPES, SLOPES, reward_std=0.8)
 
 CYCLES = (Interval(kappa_min=0.3, kappa_max=1.0, points=9, repeats=2),)
+ON_THE_ODE = (ZeroOrderSearch, PathSearch)
 METHOD_CASES: list[Any] = [
     Unguided(particles=32),
     BestOfN(particles=32),
@@ -79,6 +81,8 @@ METHOD_CASES: list[Any] = [
     ParticleGibbs(particles=4, sweeps=6, burn_in=3, scheme="multinomial", ancestor_sampling=True),
     ZeroOrderSearch(particles=4, rounds=3),
     ZeroOrderSearch(particles=3, neighbours=2, cosine=0.0),
+    PathSearch(particles=3, children=2, descent=2),
+    PathSearch(particles=2, children=3, start=0.4, back=0.9, descent=1, inner="heun"),
     RestartSMC(particles=32, rule="weight", intervals=CYCLES, inner="ddim"),
     RestartSMC(particles=32, rule="metropolis", intervals=CYCLES, inner="sde-heun"),
     WasteFreeSMC(particles=33, moves=CYCLES, inner="sde-heun"),
@@ -103,7 +107,7 @@ def reward(vectors):
 
 def solver_of(method: Any) -> str:
     """Metropolis cycles keep the exact law, so they need a solver whose own law is close to it."""
-    if isinstance(method, ZeroOrderSearch):
+    if isinstance(method, ON_THE_ODE):
         return "ddim"
     cycles = method.intervals if isinstance(method, WasteFreeSMC) else ()
     return "sde-heun" if cycles or getattr(method, "rule", None) == "metropolis" else "ancestral"
@@ -126,7 +130,7 @@ def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
         tilt=TILT,
         groups=groups,
         seed=21,
-        process=itscale.ODE() if isinstance(method, ZeroOrderSearch) else itscale.SDE(),
+        process=itscale.ODE() if isinstance(method, ON_THE_ODE) else itscale.SDE(),
         solver=solver_of(method),
         **settings,
     )

@@ -24,6 +24,7 @@ from itscale.methods import (
     ImportanceSampling,
     NestedSMC,
     ParticleGibbs,
+    PathSearch,
     Profile,
     PsiSMC,
     Redraw,
@@ -89,6 +90,8 @@ METHODS: dict[str, Any] = {
     "psi, chains": PsiSMC(particles=6, chains=2, burn_in=1, every=2, start="plain", guide="network"),
     "psi, no gradient": PsiSMC(particles=4, burn_in=3, proposal="pcn", ess_threshold=1.0),
     "zero-order": ZeroOrderSearch(particles=2, neighbours=3, rounds=2),
+    "paths": PathSearch(particles=2, children=3, start=0.4, descent=2),
+    "paths, heun": PathSearch(particles=2, children=3, back=0.5, descent=3, inner="heun"),
 }
 
 
