@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itscale import particles as core
 from itscale.budget import Ledger
-from itscale.engine.messages import Place, Scored
+from itscale.engine.messages import Near, Place, Scored
 from itscale.engine.particles import Particles
 from itscale.engine.watch import Watch
 from itscale.errors import RewardError
@@ -111,12 +111,17 @@ class Engine:
         guide: Guide | None = None,
         context: Particles | None = None,
         recorded: bool = True,
+        near: tuple[Particles, Float64[Tensor, "g n*m"]] | None = None,
+        keep_noise: bool = False,
     ) -> Particles:
         """Move every particle ``children`` times by one kernel step; child c of slot i is at i * m + c.
 
         ``guide`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``. It may learn
         from ``context``, particles at the same level that exist before the move, by default ``p``. A move
         that is only tried, and may not count, is not ``recorded`` in the ancestry.
+
+        With ``keep_noise`` rows hold the noise that moved them. ``near`` names particles that such a move
+        made, one per particle of p, and a cosine c per child: its noise is ``c pivot + sqrt(1 - c^2) xi``.
         """
         kernel = kernel or self.kernel
         fields = p.repeat(children)
@@ -134,6 +139,8 @@ class Engine:
             children=children,
             guide=guide,
             population=population,
+            near=None if near is None else Near(near[0].rows, near[1].reshape(-1)),
+            keep_noise=keep_noise,
         )
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)

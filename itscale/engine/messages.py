@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from itscale.engine.rows import Rows
 from itscale.noise import Address
+from itscale.types import expand_over_event
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,25 @@ class Place:
 
     def __len__(self) -> int:
         return len(self.address)
+
+
+@dataclass(frozen=True)
+class Near:
+    """Where the noise of moves is to lie: ``c pivot + sqrt(1 - c^2) xi``, as normal as ``xi`` alone.
+
+    Attributes:
+        pivot: rows that kept their noise, one per row that moves.
+        cosine: c, in [0, 1], per row that is made.
+    """
+
+    pivot: Rows
+    cosine: Float64[Tensor, " rows"]
+
+    def __call__(self, xi: Tensor, source: slice | Tensor, made: Tensor) -> Tensor:
+        """Return the noise of the rows ``made``, whose pivots are the rows ``source``."""
+        assert self.pivot.noise is not None, "the pivot's move did not keep its noise"
+        c = expand_over_event(self.cosine[made], xi)
+        return c * self.pivot.noise[source] + expand_over_event((1 - self.cosine[made] ** 2).sqrt(), xi) * xi
 
 
 @dataclass(frozen=True)

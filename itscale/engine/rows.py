@@ -20,6 +20,7 @@ class Rows:
         samples: decoded final samples, kept from the last scoring.
         gradient: of the reward, shaped like ``x``; with respect to ``x`` or to the denoised sample, as asked
             for at the look.
+        noise: the standard normals of the move that led to ``x``, where a method asked to keep them.
     """
 
     x: Tensor
@@ -27,6 +28,7 @@ class Rows:
     history: tuple[Tensor, ...] = ()
     samples: Tensor | None = None
     gradient: Tensor | None = None
+    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -44,6 +46,7 @@ class Rows:
             tuple(h.index_select(0, index) for h in self.history),
             pick(self.samples),
             pick(self.gradient),
+            pick(self.noise),
         )
 
     @classmethod
@@ -61,6 +64,7 @@ class Rows:
             tuple(torch.cat([p.history[i] for p in parts]) for i in range(depth)),
             together("samples"),
             together("gradient"),
+            together("noise"),
         )
 
     def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:

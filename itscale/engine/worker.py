@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from itscale.engine.messages import Place, Scored, finite_rows
+from itscale.engine.messages import Near, Place, Scored, finite_rows
 from itscale.engine.rows import Rows
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
@@ -130,12 +130,16 @@ class Worker:
         guide: Guide | None = None,
         population: tuple[Rows, Float64[Tensor, "g n"]] | None = None,
         stays: bool = False,
+        near: Near | None = None,
+        keep_noise: bool = False,
     ) -> tuple[Rows, Float64[Tensor, " rows"] | None, Int64[Tensor, " rows"] | None]:
         """Move every row ``children`` times by one kernel step; ``stays`` if it ends at the level it began.
 
         Args:
             guide: adds to the noise of the moves.
             population: rows and values that the guide may learn from, all at the rows' level.
+            near: where the noise is to lie.
+            keep_noise: leave it with the rows.
 
         Returns:
             The moved rows, not looked at; log p - log q per row where the noise was shifted; looks inside
@@ -148,9 +152,15 @@ class Worker:
         history: tuple[Tensor, ...] | None = None
         looks: Tensor | None = None
         ratio = None if guide is None else torch.zeros(total, dtype=torch.float64, device=x.device)
+        noise: Tensor | None = None
         for part in self._chunks(total):
-            for move, where, memory, change in self._moves(rows, level, at, part, kernel, children, guided):
+            for move, where, memory, change, z in self._moves(
+                rows, level, at, part, kernel, children, guided, near
+            ):
                 x[where] = move.x
+                if keep_noise and z is not None:
+                    noise = z.new_empty(total, *z.shape[1:]) if noise is None else noise
+                    noise[where] = z
                 if history is None:
                     history = tuple(torch.empty_like(x) for _ in memory)
                 for target, source in zip(history, memory, strict=True):
@@ -162,7 +172,8 @@ class Worker:
                     looks[where] = move.looks
         last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
-        return Rows(x, None, history or (), samples), None if ratio is None else ratio.cpu(), looks
+        moved = Rows(x, None, history or (), samples, noise=noise)
+        return moved, None if ratio is None else ratio.cpu(), looks
 
     @torch.no_grad()
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
@@ -248,10 +259,11 @@ class Worker:
         kernel: Kernel,
         children: int,
         guided: _Guided | None,
-    ) -> Iterator[tuple[Move, Any, tuple[Tensor, ...], Tensor | None]]:
+        near: Near | None,
+    ) -> Iterator[tuple[Move, Any, tuple[Tensor, ...], Tensor | None, Tensor | None]]:
         """Move one micro-batch; kernels that take one level at a time see the rows level by level.
 
-        Yields the move, its rows, what they remember from now on, and their log p - log q.
+        Yields the move, its rows, what they remember from now on, their log p - log q, and their noise.
         """
         index = torch.arange(len(at))[part]
         if isinstance(level, int) or kernel.takes_levels:
@@ -271,6 +283,8 @@ class Worker:
             past = tuple(h[source] for h in rows.history)
             gradient = None if rows.gradient is None else rows.gradient[source]
             z, change = self._noise(kernel, here, k, at, chosen, guided, gradient)
+            if near is not None and z is not None:
+                z = near(z, source, chosen)
             group = at.group[chosen]
             step = k
 
@@ -283,7 +297,7 @@ class Worker:
             memory = move.memory
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
-            yield move, where, memory[: kernel.history], change
+            yield move, where, memory[: kernel.history], change, z
 
     def _noise(
         self,

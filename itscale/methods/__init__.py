@@ -8,6 +8,7 @@ from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.funnel import Funnel
+from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -43,6 +44,7 @@ METHODS: dict[str, type] = {
     "particle-gibbs": ParticleGibbs,
     "zero-order": ZeroOrderSearch,
     "search-over-paths": PathSearch,
+    "epsilon-greedy": EpsilonGreedy,
     "restart-smc": RestartSMC,
     "funnel": Funnel,
     "vasr-max": VASRMax,
@@ -77,6 +79,7 @@ __all__ = [
     "CoDe",
     "Cost",
     "Funnel",
+    "EpsilonGreedy",
     "ImportanceSampling",
     "Method",
     "Needs",

@@ -21,6 +21,7 @@ from itscale.methods import (
     BestOfN,
     CoDe,
     Funnel,
+    EpsilonGreedy,
     ImportanceSampling,
     NestedSMC,
     ParticleGibbs,
@@ -92,6 +93,7 @@ METHODS: dict[str, Any] = {
     "zero-order": ZeroOrderSearch(particles=2, neighbours=3, rounds=2),
     "paths": PathSearch(particles=2, children=3, start=0.4, descent=2),
     "paths, heun": PathSearch(particles=2, children=3, back=0.5, descent=3, inner="heun"),
+    "epsilon-greedy": EpsilonGreedy(particles=2, rounds=2, candidates=3),
 }
 
 
