@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = (
+    "advice",
     "errors",
     "experiments",
     "grids",
@@ -33,6 +34,7 @@ _MODULES = (
 _NAMES = {
     "load": "itscale.models",
     "sample": "itscale.sampling",
+    "advise": "itscale.advice",
     "calibrate": "itscale.sampling",
     "reward": "itscale.scoring",
     "Result": "itscale.result",
@@ -46,6 +48,7 @@ __all__ = sorted([*_MODULES, *_NAMES, "__version__"])  # pyright: ignore[reportU
 
 if TYPE_CHECKING:
     from itscale import (
+        advice,
         errors,
         experiments,
         grids,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
         solvers,
         values,
     )
+    from itscale.advice import advise
     from itscale.budget import Budget
     from itscale.models import load
     from itscale.process import ODE, SDE, Epsilon

@@ -17,6 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
     for floor in (
         "cli experiments",
+        "advice",
         "verify runs",
         "sampling compose",
         "preparation translation diagnostics denoising_mcmc",

@@ -14,8 +14,7 @@ from itscale.pools import Pool
 from itscale.process import ODE, SDE
 from itscale.sampling.entry import sample
 from itscale.sampling.inputs import one_per_group
-from itscale.sampling.pilots import PILOT_SPREAD, profile_of
-from itscale.sampling.pilots import trajectories as draw_trajectories
+from itscale.sampling.pilots import PILOT_SPREAD, recorded
 from itscale.sampling.projection import with_projection
 from itscale.scoring import as_reward
 from itscale.solvers import Solver
@@ -89,8 +88,8 @@ def calibrate(
         pool=pool,
     )
     conditions = one_per_group(condition, groups)
-    seen = draw_trajectories(draw, list(range(groups)), conditions, trajectories, scored=scorer is not None)
-    profile = profile_of(seen)
+    seen = recorded(draw, list(range(groups)), conditions, trajectories, scored=scorer is not None)
+    profile = seen.profile()
     if fit == "kl":
         profile, _ = with_projection(profile, draw, seen, conditions, spread)
     return replace(profile, reward="" if scorer is None else scorer.name, model=type(model).__name__)

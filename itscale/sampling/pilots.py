@@ -95,26 +95,35 @@ class Recorder:
         )
 
 
-class Trajectories(NamedTuple):
-    """Unguided trajectories of several groups, as seen at every look.
+@dataclass(frozen=True)
+class Trajectories:
+    """What recorded unguided trajectories showed.
 
     Attributes:
-        errors: |x_1 - D|^2 / d.
-        rewards: of the denoised samples; NaN where one is invalid. Empty if none were asked for.
         times: of the looks.
+        errors: |x_1 - D|^2 / d of every trajectory at every look.
+        rewards: of the denoised samples at every look, NaN where there is no valid one; empty if unscored.
+        held_out: what the held-out reward makes of the final samples; None without one.
+        spent: what they cost.
     """
 
+    times: Float64[Tensor, " steps"]
     errors: Float64[Tensor, "g n steps"]
     rewards: Float64[Tensor, "g n steps"]
-    times: Float64[Tensor, " steps"]
+    held_out: Float64[Tensor, "g n"] | None
     spent: Spent
 
+    def profile(self) -> Profile:
+        """Summarise them, with the reward's part if they were scored."""
+        profile = Profile.of_model(self.times, self.errors, nfe=self.spent.total("nfe"))
+        return profile.with_reward(self.rewards) if self.rewards.numel() else profile
 
-def trajectories(
+
+def recorded(
     draw: Draw, groups: list[int], conditions: list[Any], particles: int, *, scored: bool = True
 ) -> Trajectories:
-    """Draw unguided trajectories, group after group: one group's states are held at a time."""
-    errors, rewards, spent, times = [], [], Spent.nothing(), torch.zeros(0)
+    """Record unguided trajectories, group after group: one group's states are held at a time."""
+    errors, rewards, held_out, spent, times = [], [], [], Spent.nothing(), torch.zeros(0)
     for group, condition in zip(groups, conditions, strict=True):
         seen: list[Step] = []
         drawn = draw(
@@ -126,23 +135,19 @@ def trajectories(
         carry = seen[-1].particles.carry
         errors.append(carry["errors"])
         rewards.append(carry["rewards"] if scored else torch.zeros(0))
+        held_out.append(drawn.held_out)
         spent, times = spent + drawn.spent, drawn.times[:-1]
-    return Trajectories(torch.cat(errors), torch.cat(rewards), times, spent)
-
-
-def profile_of(seen: Trajectories) -> Profile:
-    """Make a profile of trajectories, with the reward if it was scored."""
-    profile = Profile.of_model(seen.times, seen.errors, nfe=seen.spent.total("nfe"))
-    return profile.with_reward(seen.rewards) if len(seen.rewards) else profile
+    judged = None if held_out[0] is None else torch.cat(held_out)
+    return Trajectories(times, torch.cat(errors), torch.cat(rewards), judged, spent)
 
 
 def default_profile(draw: Draw, groups: list[int], conditions: list[Any]) -> tuple[Profile, Spent]:
     """The profile of a method that brings none: 32 trajectories of at most eight of the run's groups."""
     some = groups[:PROFILE_GROUPS]
     particles = _trajectories(len(some))
-    seen = trajectories(draw, some, conditions[:PROFILE_GROUPS], particles)
+    seen = recorded(draw, some, conditions[:PROFILE_GROUPS], particles)
     source = f"a pilot of this run: {particles} trajectories of {len(some)} groups"
-    return replace(profile_of(seen), source=source), seen.spent
+    return replace(seen.profile(), source=source), seen.spent
 
 
 def profile_looks(groups: int, cost: Cost) -> int:
