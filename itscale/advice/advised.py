@@ -94,7 +94,7 @@ class Advice:
         budget: Budget = self.request["budget"]
         run["budget"] = {k: v for k, v in dataclasses.asdict(budget).items() if v is not None}
         made: dict[str, Any] = {
-            "description": f"Advised for {self.goal}: {self.method_name} with {self.particles} particles.",
+            "description": f"Advised for {self.goal}: {self.method_name}, {self.particles} x {self.steps}.",
             "model": section,
             "reward": _named("reward", self.request["reward"] if reward is None else reward),
             "method": self._method(profile),

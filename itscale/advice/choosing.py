@@ -44,25 +44,15 @@ def choose(
     scoring = rules.scoring_for(pilot.seconds_per_call / pilot.seconds_per_row, profile.correlation, spread)
     every, window = scoring.value
     particles = affordable(plan_of, steps)
-    few = f"The budget pays for fewer than {rules.FEW} particles"
-    if particles < rules.FEW and goal == "search":
-        children = _children(plan_of, steps, scoring.value)
-        chain = SVDD(
-            particles=1, children=children, selection="argmax", score_every=every, score_window=window
-        )
-        why = (
-            f"{few}: one chain that keeps the best of {children} children finds as much as so few particles."
-        )
-        return Chosen(chain, (scoring.reason, why))
+    chain = rules.single_chain(particles, goal)
+    if chain.value:
+        return Chosen(_chain(plan_of, steps, scoring.value), (scoring.reason, chain.reason))
     half = steps // 2
     early = profile.correlation[half]
     known = rules.known_early(early, pilot.standard_error(lambda p: p.correlation(half)))
     blind = rules.says_nothing_early(early)
     reasons = [scoring.reason, known.reason, *([blind.reason] if blind.value else [])]
-    if particles < rules.FEW:
-        reasons.append(
-            f"{few}; weighted ones are still nearer to the tilted law than a chain of a search is."
-        )
+    reasons += [chain.reason] if chain.reason else []
     if every > 1 or window is not None or known.value:
         return Chosen(SMC(score_every=every, score_window=window), tuple(reasons))
     schedule = rules.schedule_for(early, goal, particles)
@@ -79,15 +69,22 @@ def affordable(plan_of: Sizing, steps: int) -> int:
         return 0
 
 
-def _children(plan_of: Sizing, steps: int, scoring: Scoring) -> int:
-    """Children of one chain that the budget pays for, at least 2."""
+def _chain(plan_of: Sizing, steps: int, scoring: Scoring) -> SVDD:
+    """One chain with as many children as the budget pays for, at least 2."""
+
+    def chain(children: int) -> SVDD:
+        return SVDD(
+            particles=1,
+            children=children,
+            selection="argmax",
+            score_every=scoring.every,
+            score_window=scoring.window,
+        )
+
     for children in range(CHILDREN, 2, -1):
         try:
-            plan_of(
-                SVDD(particles=1, children=children, score_every=scoring.every, score_window=scoring.window),
-                steps,
-            )
+            plan_of(chain(children), steps)
         except BudgetError:
             continue
-        return children
-    return 2
+        return chain(children)
+    return chain(2)

@@ -72,12 +72,12 @@ def advise(
     _check(goal, tilt, want, trajectories)
     limits = _budget(budget)
     scorer, judge = as_reward(reward), None if held_out is None else as_reward(held_out)
-    place = {"process": process, "solver": solver, "grid": grid, "guidance": guidance}
+    place: dict[str, Any] = {"process": process, "solver": solver, "grid": grid, "guidance": guidance}
+    known = {"reward": scorer, "held_out": judge}
+    place["process"] = prepare(model, method=SMC(), steps=steps, **known, **place).view  # also without a tilt
 
     def plan_of(method: Method, steps: int) -> Plan:
-        return prepare(
-            model, reward=scorer, held_out=judge, method=method, steps=steps, budget=limits, **place
-        ).plan
+        return prepare(model, method=method, steps=steps, budget=limits, **known, **place).plan
 
     taken = rules.steps_for(lambda t: affordable(plan_of, t), steps)
     if affordable(plan_of, taken.value) == 0:
@@ -96,11 +96,12 @@ def advise(
         **place,
     )
     aimed = _tilt(pilot, goal, tilt, want)
-    choice = choose(pilot, scorer.gradient_ready, goal, aimed.value, taken.value, plan_of)
+    sharpness = float(f"{aimed.value:.4g}")  # more digits say nothing
+    choice = choose(pilot, scorer.gradient_ready, goal, sharpness, taken.value, plan_of)
     plan = plan_of(choice.method, taken.value)
     guess = None
     if goal != "search":  # whose tilt leaves no evidence to speak of
-        guess = predict(pilot, choice.method, aimed.value, plan.particles, taken.value)
+        guess = predict(pilot, choice.method, sharpness, plan.particles, taken.value)
     reasons = (
         taken.reason,
         aimed.reason,
@@ -111,7 +112,7 @@ def advise(
     return Advice(
         goal=goal,
         method=replace(choice.method, particles=plan.particles),  # type: ignore[type-var]
-        tilt=aimed.value,
+        tilt=sharpness,
         particles=plan.particles,
         steps=taken.value,
         schedule=getattr(choice.method, "schedule", "flat"),

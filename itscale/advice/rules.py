@@ -138,6 +138,20 @@ def says_nothing_early(correlation: float) -> Finding[bool]:
     )
 
 
+def single_chain(particles: int, goal: Goal) -> Finding[bool]:
+    """Whether to give up the population for one chain that keeps its best child.
+
+    With 3 to 7 particles, 10 steps (mixtures): the mean of weighted ones was nearer to the tilted law's than
+    that of such chains, and a chain's sample scored as high as the best of a sharp SMC.
+    """
+    if particles >= FEW:
+        return Finding(False, "")
+    few = f"{_count(particles)}, fewer than {FEW}"
+    if goal == "search":
+        return Finding(True, f"{few}: one chain that keeps the best child at every step finds as much.")
+    return Finding(False, f"{few}: few, and still nearer to the tilted law with weights than a search is.")
+
+
 def schedule_for(correlation: float, goal: Goal, particles: int) -> Finding[str]:
     """More particles where the reward is decided, if that is late or the evidence is wanted."""
     if particles < FEW:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from itscale import __version__
-from itscale.cli import checking, comparing, diagnosis, listing, reporting, running, sweeping, verifying
+from itscale.cli import (
+    advising,
+    checking,
+    comparing,
+    diagnosis,
+    listing,
+    reporting,
+    running,
+    sweeping,
+    verifying,
+)
 from itscale.cli.group import Group
 
 app = typer.Typer(
@@ -42,6 +52,7 @@ _RUN, _LOOK, _CHECK = "Run", "Look up", "Check"
 app.command("run", rich_help_panel=_RUN)(running.run)
 app.command("demo", rich_help_panel=_RUN)(running.demo)
 app.command("sweep", rich_help_panel=_RUN)(sweeping.sweep)
+app.command("advise", rich_help_panel=_RUN)(advising.advise)
 app.command("report", rich_help_panel=_RUN)(reporting.report)
 app.command("compare", rich_help_panel=_RUN)(comparing.compare)
 app.command("rewards", rich_help_panel=_LOOK)(listing.rewards)
