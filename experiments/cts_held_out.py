@@ -31,7 +31,7 @@ from itscale.models import GaussianMixture
 from itscale.process import SDE
 from itscale.result import Result
 from itscale.sampling import sample
-from itscale.sampling.pilots import profile_of, trajectories
+from itscale.sampling.pilots import recorded
 from itscale.scoring import Reward
 from itscale.scoring import reward as reward_of
 
@@ -106,7 +106,7 @@ def pooled_profile(name: str) -> Profile:
         return condition.sample(seed=17, **settings)
 
     instances = [Instance.of(seed, name) for seed in OTHERS]
-    return profile_of(trajectories(draw, list(OTHERS), instances, 16))
+    return recorded(draw, list(OTHERS), instances, 16).profile()
 
 
 def entrants(profile: Profile, smooth: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from itscale.models.image_flow import ImageFlow
 from itscale.preparation import prepare
 from itscale.process import SDE
 from itscale.sampling import sample
-from itscale.sampling.pilots import profile_of, trajectories
+from itscale.sampling.pilots import recorded
 from itscale.sampling.shipped import facts_of, fingerprint, write
 from itscale.scenes.benchmark import BENCHMARK_PROMPTS
 from itscale.scoring import Reward, as_reward
@@ -75,7 +75,7 @@ def make(name: str) -> Path:
         seed=5,
     )
     groups = list(range(len(conditions)))
-    drawn = profile_of(trajectories(draw, groups, conditions, TRAJECTORIES[name]))
+    drawn = recorded(draw, groups, conditions, TRAJECTORIES[name]).profile()
     rounds = torch.tensor([len(page) for page in album.pages])
     assert (rounds == TRAJECTORIES[name]).all(), "one batch a look"
     pages = [album.pages[i : i + STEPS] for i in range(0, len(album.pages), STEPS)]

@@ -7,8 +7,8 @@ from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
-from itscale.methods.funnel import Funnel
 from itscale.methods.epsilon_greedy import EpsilonGreedy
+from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -78,8 +78,8 @@ __all__ = [
     "Claim",
     "CoDe",
     "Cost",
-    "Funnel",
     "EpsilonGreedy",
+    "Funnel",
     "ImportanceSampling",
     "Method",
     "Needs",

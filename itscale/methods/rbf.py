@@ -42,7 +42,7 @@ class RBFState(State):
     def ended(self, engine: Engine) -> Particles:
         """Each chain's state or its best child so far, whichever scores higher, as it stands."""
         engine.notes["draws per level"] = self.draws[1:].tolist()
-        return as_they_stand(engine, self.best_above(engine, _score(self.particles)))
+        return as_they_stand(engine, self.best_above(engine, self.particles.scores))
 
     def best_above(self, engine: Engine, least: Float64[Tensor, "g n"]) -> Particles:
         """Each chain's best child where it scores above ``least``, else where the chain stands."""
