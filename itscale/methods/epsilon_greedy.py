@@ -78,10 +78,11 @@ class EpsilonGreedy:
         nfe = cost.steps + sum(t * extra for t, extra in zip(tries, cost.extra_looks, strict=True))
         nfe += sum(t - 1 for t in tries)
         calls = sum(t for t in tries if t > 1) + (len(tries) < 2 or tries[-2] == 1)
+        early = sum(t for t in tries[:-2] if t > 1)
         return plan_particles(
             self.particles,
             1,
-            lambda n: Plan(n, n * nfe, n * calls),
+            lambda n: cost.plan(n, n * nfe, n * calls, n * early),
             budget,
             cost.rows_per_look,
             shrink="rounds, candidates or steps",

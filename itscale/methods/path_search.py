@@ -90,11 +90,12 @@ class PathSearch:
         first, last = self.first(cost.steps), cost.steps - 1
         tried = (last - first) * self.children
         inside = self.descent * get_solver(self.inner).evaluations
+        early = max(0, last - first - 1) * self.children
         looks = first + sum(cost.extra_looks[:first]) + tried * (inside + 1) + cost.extra_looks[-1]
         return plan_particles(
             self.particles,
             2,
-            lambda n: Plan(n, n * looks, n * tried),
+            lambda n: cost.plan(n, n * looks, n * tried, n * early),
             budget,
             cost.rows_per_look,
             shrink="children, descent or steps",

@@ -136,7 +136,8 @@ class PsiSMC:
             looks = self._chains(n) * (1 + self._moves(n))
             later = n * (cost.steps - 1)
             gradients = looks * along + n * pushed
-            return Plan(n, looks + later + n * sum(cost.extra_looks), looks + later, gradients)
+            early = looks + later - n if cost.steps > 1 else 0
+            return cost.plan(n, looks + later + n * sum(cost.extra_looks), looks + later, early, gradients)
 
         return plan_particles(
             self.particles and self.particles // (self.chains or 1),

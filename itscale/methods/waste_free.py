@@ -22,6 +22,7 @@ from itscale.methods.smc import SMC
 from itscale.particles import WhenESSBelow
 from itscale.process import ContinuousProcess
 from itscale.solvers import Interval, Solver
+from itscale.solvers.restart import nearest_level
 
 Move: TypeAlias = Callable[[Particles], Particles]
 
@@ -119,14 +120,19 @@ class WasteFreeSMC:
                 )
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        looks = [(m.repeats, m.looks(cost)) for m in self.redraws]
-        looks += [(i.repeats, looks_of_a_cycle(i, self.inner)) for i in self.intervals]
+        kappa, last = torch.tensor(cost.kappa, dtype=torch.float64), cost.steps - 1
+        moves = [(m.repeats, m.looks(cost), m.levels(cost.steps)[1] < last) for m in self.redraws]
+        moves += [
+            (i.repeats, looks_of_a_cycle(i, self.inner), nearest_level(kappa, i) < last)
+            for i in self.intervals
+        ]
 
         def cost_of(count: int) -> Plan:
             n = count * self.multiple
-            moved = [(n // (1 + repeats) * repeats, each) for repeats, each in looks]
-            nfe = n * cost.trajectory() + sum(times * each for times, each in moved)
-            return Plan(n, nfe, n * cost.steps + sum(times for times, _ in moved))
+            moved = [(n // (1 + repeats) * repeats, each, is_early) for repeats, each, is_early in moves]
+            nfe = n * cost.trajectory() + sum(times * each for times, each, _ in moved)
+            early = n * last + sum(times for times, _, is_early in moved if is_early)
+            return cost.plan(n, nfe, n * cost.steps + sum(times for times, _, _ in moved), early)
 
         return plan_particles(
             self.particles and self.particles // self.multiple,

@@ -309,10 +309,8 @@ def check_budget_is_obeyed(method: Any) -> None:
     for unit, limit in (("nfe", 263), ("model_rows", 263), ("reward_calls", 141)):
         result = run(flexible, groups=2, budget=Budget(**{unit: limit}))
         assert used(result, unit) <= limit
-        # the budget is used: one particle more would not fit
-        larger = replace(method, particles=mean_particles(method, result) + 1)
         # the budget is used: one particle more, or as many as there must be at once, would not fit
-        larger = replace(method, particles=result.particles // sets(method) + multiple(method))
+        larger = replace(method, particles=mean_particles(method, result) + multiple(method))
         assert used(run(larger, groups=2), unit) > limit
 
 
