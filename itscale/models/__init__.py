@@ -10,6 +10,7 @@ _NAMES = {
     "EpsilonScaled": "itscale.models.epsilon_scaled",
     "GaussianMixture": "itscale.models.analytic",
     "Given": "itscale.models.base",
+    "LinearTilt": "itscale.models.linear_tilt",
     "MeanReverting": "itscale.models.mean_reverting",
     "Model": "itscale.models.base",
     "Stitched": "itscale.models.stitching",
@@ -25,6 +26,7 @@ __all__ = [
     "EpsilonScaled",
     "GaussianMixture",
     "Given",
+    "LinearTilt",
     "MeanReverting",
     "Model",
     "Stitched",
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from itscale.models.bundled import BUNDLED
     from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.likelihood import log_prob
+    from itscale.models.linear_tilt import LinearTilt
     from itscale.models.loading import load
     from itscale.models.mean_reverting import MeanReverting
     from itscale.models.stitching import Stitched, disagreement, stitched

@@ -40,6 +40,11 @@ class Wrapper:
     def rows_per_look(self) -> int:
         return self.model.rows_per_look
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states."""
+        return getattr(self.model, "dtype", torch.float32)
+
     def encode(self, conditions: Sequence[Any]) -> Tensor | None:
         return self.model.encode(conditions)
 

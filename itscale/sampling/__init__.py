@@ -6,3 +6,6 @@ from itscale.sampling.pilots import PILOT_PARTICLES, PILOT_SPREAD, profile_looks
 from itscale.sampling.shipped import shipped_profile
 
 __all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample", "shipped_profile"]
+from itscale.sampling.thermodynamic import tilt_log_z
+
+__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample", "tilt_log_z"]
