@@ -24,7 +24,7 @@ from itscale.preparation import prepare
 from itscale.process import SDE
 from itscale.sampling import sample
 from itscale.sampling.pilots import recorded
-from itscale.sampling.shipped import facts_of, fingerprint, write
+from itscale.sampling.shipped import fingerprint, process_text, write
 from itscale.scenes.benchmark import BENCHMARK_PROMPTS
 from itscale.scoring import Reward, as_reward
 
@@ -90,15 +90,9 @@ def make(name: str) -> Path:
         versions[reward.name] = reward.spec.version
         print(f"{reward.name}: squared correlation {profiles[-1].correlation[STEPS // 2]:.2f} at half time")
     source = f"shipped with {name}: {TRAJECTORIES[name]} trajectories of {len(conditions)} conditions"
-    profiles = [replace(profile, model=name, source=source) for profile in profiles]
-    process = facts_of(prepare(model, process=SDE(), steps=STEPS).process)
-    return write(
-        FOLDER / f"{name}.json",
-        profiles,
-        versions,
-        fingerprint=fingerprint(model.network),
-        process=process,
-    )
+    process = process_text(prepare(model, process=SDE(), steps=STEPS).process)
+    profiles = [replace(profile, model=name, process=process, source=source) for profile in profiles]
+    return write(FOLDER / f"{name}.json", profiles, versions, fingerprint=fingerprint(model.network))
 
 
 def _scores(reward: Reward, images: Tensor, condition: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -118,6 +119,33 @@ def test_cts_takes_it_and_says_so(digits):
     brought = run(digits, profile=replace(profile, source=""))
     assert brought.notes["profile"] == "given"
     assert torch.equal(brought.samples, result.samples)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reward": "contrast"}, "made for the reward 'ink', and this run has 'contrast'"),
+        ({"process": SDE(interpolant="vp")}, r"made for the process 'Linear\(\), .*this run has 'VP"),
+        ({}, None),
+    ],
+    ids=["reward", "process", "the same"],
+)
+def test_a_profile_of_something_else_is_not_used_in_silence(digits, settings, message):
+    method = CTS(particles=4, profile=replace(look_up(digits), source=""))
+    settings = {"reward": "ink", "condition": 3, "steps": 3, **settings}
+    warnings = itscale.sample(digits, method=method, **settings).warnings
+    about = [text for text in warnings if "profile" in text]
+    if message is None:
+        assert not about
+    else:
+        assert len(about) == 1
+        assert re.search(message, about[0])
+
+
+def test_calibration_keeps_what_it_was_made_for(digits):
+    profile = itscale.calibrate(digits, "ink", condition=3, groups=1, trajectories=4, steps=3)
+    assert (profile.model, profile.reward) == ("DigitFlow", "ink")
+    assert profile.process == look_up(digits).process
 
 
 def test_without_one_it_runs_a_pilot_and_says_so(digits):

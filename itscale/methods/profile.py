@@ -34,7 +34,7 @@ class Profile:
         fitted: (steps,) exponents found by ``calibrate(fit="kl")``; None leaves them to slope and ramp.
         fitted_at: tilt times the reward's standard deviation that they were fitted at; None likewise.
         nfe: what it cost.
-        model, reward: names, for the reader.
+        model, reward, process: what it was made of; a run with another reward or process says so.
         source: where it came from, in words; empty for one that a user brings.
     """
 
@@ -49,6 +49,7 @@ class Profile:
     nfe: int = 0
     model: str = ""
     reward: str = ""
+    process: str = ""
     source: str = ""
 
     @classmethod

@@ -4,8 +4,14 @@ from itscale.sampling.calibration import calibrate
 from itscale.sampling.entry import sample
 from itscale.sampling.pilots import PILOT_PARTICLES, PILOT_SPREAD, profile_looks
 from itscale.sampling.shipped import shipped_profile
-
-__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample", "shipped_profile"]
 from itscale.sampling.thermodynamic import tilt_log_z
 
-__all__ = ["PILOT_PARTICLES", "PILOT_SPREAD", "calibrate", "profile_looks", "sample", "tilt_log_z"]
+__all__ = [
+    "PILOT_PARTICLES",
+    "PILOT_SPREAD",
+    "calibrate",
+    "profile_looks",
+    "sample",
+    "shipped_profile",
+    "tilt_log_z",
+]

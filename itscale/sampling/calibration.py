@@ -11,11 +11,13 @@ from itscale.errors import ConfigError
 from itscale.methods import Profile
 from itscale.models.base import Model
 from itscale.pools import Pool
+from itscale.preparation import prepare
 from itscale.process import ODE, SDE
 from itscale.sampling.entry import sample
 from itscale.sampling.inputs import one_per_group
-from itscale.sampling.pilots import PILOT_SPREAD, recorded
+from itscale.sampling.pilots import PILOT_SPREAD, Recorder, recorded
 from itscale.sampling.projection import with_projection
+from itscale.sampling.shipped import process_text
 from itscale.scoring import as_reward
 from itscale.solvers import Solver
 from itscale.values import Value
@@ -73,6 +75,16 @@ def calibrate(
     scorer = None if reward is None else as_reward(reward)
     if fit == "kl" and scorer is None:
         raise ConfigError("fit='kl' fits exponents of a reward; give reward=, or use fit='slope'")
+    setup = prepare(
+        model,
+        reward=scorer,
+        method=Recorder(particles=trajectories),
+        steps=steps,
+        process=process,
+        solver=solver,
+        grid=grid,
+        guidance=guidance,
+    )
     draw = functools.partial(
         sample,
         model,
@@ -92,4 +104,9 @@ def calibrate(
     profile = seen.profile()
     if fit == "kl":
         profile, _ = with_projection(profile, draw, seen, conditions, spread)
-    return replace(profile, reward="" if scorer is None else scorer.name, model=type(model).__name__)
+    return replace(
+        profile,
+        reward="" if scorer is None else scorer.name,
+        model=type(model).__name__,
+        process=process_text(setup.process),
+    )

@@ -16,7 +16,7 @@ from itscale.budget import Budget, Ledger, Spent
 from itscale.engine import Engine, Step, ValuedWorker
 from itscale.engine.snapshot import revive
 from itscale.errors import ConfigError
-from itscale.methods import Method
+from itscale.methods import Method, Profile
 from itscale.models.base import Model
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
@@ -28,7 +28,7 @@ from itscale.sampling.inputs import check_initial, group_indices, initial_size, 
 from itscale.sampling.loop import OnInterrupt, run
 from itscale.sampling.outcome import make_result
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
-from itscale.sampling.shipped import shipped_profile
+from itscale.sampling.shipped import mismatches, shipped_profile
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import Solver
 from itscale.values import Denoised, Value
@@ -178,6 +178,8 @@ def sample(
         process=setup.process,
         score_cost=setup.cost.score,
     )
+    if saved is None and isinstance(profile := getattr(chosen, "profile", None), Profile) and scorer:
+        engine.watch.warnings += mismatches(profile, setup.process, scorer)
     done = run(engine, chosen, plan, on_step, keeper, saved, prelude, on_interrupt)
     result = make_result(
         engine,

@@ -1,10 +1,14 @@
-"""Profiles of the bundled models, made once (``itscale.experiments.make_profiles``) and shipped as JSON."""
+"""Profiles of the bundled models, made once (``itscale.experiments.make_profiles``) and shipped as JSON.
+
+Also what a profile was made for, so that one which does not fit is not used in silence.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,13 +20,12 @@ from torch import nn
 from itscale.methods import Profile
 from itscale.models.bundled import BUNDLED
 from itscale.models.image_flow import ImageFlow
-from itscale.preparation import describe
 from itscale.process import ContinuousProcess
 from itscale.scoring import Reward
 from itscale.scoring.leaf import FunctionLeaf
 from itscale.scoring.rules import Linear
 
-COMMON = ("times", "spread", "nfe", "model", "source")  # what the profiles of a file share
+COMMON = ("times", "spread", "nfe", "model", "process", "source")  # what the profiles of a file share
 
 
 def shipped_profile(process: ContinuousProcess, reward: Reward, conditions: Sequence[Any]) -> Profile | None:
@@ -43,19 +46,30 @@ def shipped_profile(process: ContinuousProcess, reward: Reward, conditions: Sequ
     weights = None
     for bundled in BUNDLED:
         file = _file(bundled)
-        if file is None or file["process"] != facts_of(process) or file["versions"].get(name) != version:
+        if file is None or file["process"] != process_text(process) or file["versions"].get(name) != version:
             continue
         weights = weights or fingerprint(model.network)
         if weights == file["fingerprint"]:
             shared = {key: file[key] for key in COMMON}
-            return Profile.of_fields({**shared, **file["profiles"][name]}).scaled(weight, shift)
+            profile = Profile.of_fields({**shared, **file["profiles"][name]}).scaled(weight, shift)
+            return replace(profile, reward=reward.name)
     return None
 
 
-def facts_of(process: ContinuousProcess) -> dict[str, Any]:
-    """What of a process a profile depends on, as plain values."""
-    facts = {name: describe(getattr(process, name)) for name in ("interpolant", "diffusion", "prior")}
-    return json.loads(json.dumps(facts))
+def mismatches(profile: Profile, process: ContinuousProcess, reward: Reward) -> list[str]:
+    """Say in what a profile differs from the run that is to use it. It costs particles and no exactness."""
+    pairs = (("reward", profile.reward, reward.name), ("process", profile.process, process_text(process)))
+    return [
+        f"the profile was made for the {what} {made!r}, and this run has {own!r}: the target stays, but the "
+        "settings may be poor; make one with itscale.calibrate"
+        for what, made, own in pairs
+        if made and made != own
+    ]
+
+
+def process_text(process: ContinuousProcess) -> str:
+    """What of a process a profile depends on: path, diffusion coefficient, start."""
+    return ", ".join(repr(part) for part in (process.interpolant, process.diffusion, process.prior) if part)
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -72,7 +86,7 @@ def write(path: Path, profiles: Sequence[Profile], versions: dict[str, str], **f
 
     Args:
         versions: of the rewards, by name.
-        facts: ``fingerprint`` and ``process``.
+        facts: ``fingerprint``.
     """
     own = [field for field in ("slope", "correlation", "reward_std", "quantiles", "reward")]
     content = {
