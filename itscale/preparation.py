@@ -11,9 +11,10 @@ from itscale.budget import Budget
 from itscale.errors import ConfigError
 from itscale.grids import Grid, get_grid, validate_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
+from itscale.models.algebra import Product
 from itscale.models.base import Given, Model
 from itscale.models.wrapper import changes_law
-from itscale.process import ODE, SDE, Coefficient, ContinuousProcess
+from itscale.process import ODE, SDE, Coefficient, ComposedProcess, ContinuousProcess
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
 from itscale.values import DENOISED_COST, Denoised, Forecast, Value, get_value
@@ -94,7 +95,8 @@ def prepare(
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
     if (wrap := getattr(stepper, "wrap", None)) is not None:  # a solver that changes what the model is asked
         model = wrap(model)
-    dynamics = ContinuousProcess.of(model, view)
+    kind = ComposedProcess if isinstance(model, Product) else ContinuousProcess
+    dynamics = kind.of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
     valued, forecast = _value(value, chosen, dynamics, times)

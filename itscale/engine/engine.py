@@ -96,7 +96,8 @@ class Engine:
     def start(self, n: int, move: Int64[Tensor, " g"] | int = 0) -> Particles:
         """Draw n noises per group at level 0; ``move`` says how many random acts there were before."""
         p = Particles.first(None, self.groups, n)  # type: ignore[arg-type]
-        p = replace(p, move=p.move + move)
+        constant = 0.0 if self.process is None else self.process.log_start
+        p = replace(p, move=p.move + move, log_evidence=p.log_evidence + constant)
         is_first = self.initial is not None and not p.move.any()
         initial = (
             self.initial.reshape(-1, *self.event_shape) if is_first and self.initial is not None else None
@@ -192,11 +193,24 @@ class Engine:
             rows, scored = self.pool.call("look_with_gradient", p.rows, _one_level(p.level), self._place(p))
             self._charge_looks(torch.full((p.groups,), p.n))
             self.ledger.charge(backward_rows=p.groups * p.n * self.rows_per_look)
-            return self._take_scores(replace(p, rows=rows), scored)
+            return self._take_scores(self._rated(replace(p, rows=rows)), scored)
         looked = self.pool.call("look", p.rows, _one_level(p.level), self._place(p))
-        if looked is not p.rows:
-            self._charge_looks(torch.full((p.groups,), p.n))
-        return replace(p, rows=looked)
+        if looked is p.rows:
+            return p
+        self._charge_looks(torch.full((p.groups,), p.n))
+        return self._rated(replace(p, rows=looked))
+
+    def _rated(self, p: Particles) -> Particles:
+        """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
+        if self.process is None or not self.process.has_rates:
+            return p
+        rate = self.pool.call("rates", p.rows, _one_level(p.level)).reshape(p.level.shape)
+        before, since = p.carry.get("rate", rate), p.carry.get("rate_level", p.level)
+        step = self.times[p.level] - self.times[since]
+        share = 0.5 if self.process.product.weights == "trapezoid" else 1.0
+        gained = step * (share * before + (1 - share) * rate)
+        carry = {**p.carry, "rate": rate, "rate_level": p.level}
+        return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
 
     def score(self, p: Particles, gradient: bool = False) -> Particles:
         """Score the denoised samples, or the states themselves on the last level.

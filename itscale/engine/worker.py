@@ -60,7 +60,7 @@ class Worker:
         """Scale unit noise to the first level; ``initial`` (rows, *event) replaces the drawn noise."""
         event = self.process.model.event_shape
         x = torch.empty(len(at), *event, dtype=self.dtype, device=self.device)
-        scale = float(self.process.interpolant.sigma(float(self.times[0])))
+        noisiest = float(self.times[0])
         for rows in self._chunks(len(at)):
             if initial is None:
                 unit = self.noise.normal(Purpose.INITIAL, self._address(at, rows), event, self.dtype)
@@ -68,7 +68,7 @@ class Worker:
                 unit = initial[rows].to(device=self.device, dtype=self.dtype)
             if self.process.prior is not None:
                 unit = self.process.prior.spread(unit, self.noise, self._address(at, rows))
-            x[rows] = unit * scale
+            x[rows] = self.process.begin(unit, noisiest)
         return Rows(x)
 
     @cached_property
@@ -80,15 +80,27 @@ class Worker:
         """Evaluate the network at every row that was not looked at yet."""
         if rows.raw is not None:
             return rows
-        raw = torch.empty_like(rows.x)
+        raw: Tensor | None = None
         for part in self._chunks(len(rows)):
-            raw[part] = self._evaluate(rows.x[part], _part(level, part), at.group[part]).raw
+            found = self._evaluate(rows.x[part], _part(level, part), at.group[part]).raw
+            raw = _room(len(rows), found, rows.x.dtype) if raw is None else raw
+            raw[part] = found
         return rows.with_(raw=raw)
+
+    @torch.no_grad()
+    def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, " rows"]:
+        """Growth of the log-weights of a composition, per unit of time, at rows that were looked at."""
+        found = [
+            self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part]).rate()
+            for part in self._chunks(len(rows))
+        ]
+        return torch.cat(found).cpu()
 
     @torch.no_grad()
     def look_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
         """Evaluate network and reward at every row, and the reward's gradient through both."""
-        raw, gradient = torch.empty_like(rows.x), torch.empty_like(rows.x)
+        raw: Tensor | None = None
+        gradient = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part in self._chunks(len(rows), self._backward_chunk):
             with torch.enable_grad():
@@ -96,6 +108,7 @@ class Worker:
                 here = self._evaluate(x, _part(level, part), at.group[part])
                 reward = self._raw_reward(here.denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
+            raw = _room(len(rows), here.raw, rows.x.dtype) if raw is None else raw
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
         return rows.with_(raw=raw, gradient=gradient), Scored.of(values, rows.x)
 
@@ -350,7 +363,7 @@ class Worker:
         return self.process.model.decode(here.denoised)
 
     def _evaluation(self, x: Tensor, level: int | Tensor, raw: Tensor) -> Evaluation:
-        return Evaluation(x, self.times[level], self.process.model.predicts, raw, self.process.interpolant)
+        return self.process.evaluation(x, self.times[level], raw)
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
         """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""
@@ -367,7 +380,7 @@ class Worker:
         time_rows = time if time.ndim == 0 else torch.cat([time, time[fill.cpu()]])
         condition = None if condition is None else torch.cat([condition, condition[fill]])
         done = self.process.evaluate(padded, time_rows, condition)
-        return Evaluation(x, time, done.kind, done.raw[:real], done.interpolant)
+        return self.process.evaluation(x, time, done.raw[:real])
 
     @property
     def _backward_chunk(self) -> int:
@@ -414,6 +427,11 @@ def _noise_between(kernel: Kernel, here: Evaluation, level: int, there: Tensor) 
     assert isinstance(move.std, float), "a density needs a Gaussian transition"
     assert move.std > 0, "a density needs noise"
     return (there - move.x) / move.std
+
+
+def _room(rows: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """An empty tensor for what the network returns for all rows."""
+    return torch.empty(rows, *like.shape[1:], dtype=dtype, device=like.device)
 
 
 def _present(raw: Tensor | None) -> Tensor:

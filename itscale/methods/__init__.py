@@ -9,6 +9,7 @@ from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.funnel import Funnel
+from itscale.methods.fkc import FKC
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -41,6 +42,7 @@ METHODS: dict[str, type] = {
     "code": CoDe,
     "beam": Beam,
     "rbf": RBF,
+    "fkc": FKC,
     "particle-gibbs": ParticleGibbs,
     "zero-order": ZeroOrderSearch,
     "search-over-paths": PathSearch,
@@ -68,6 +70,7 @@ def get_method(value: str | Method) -> Method:
 __all__ = [
     "CTS",
     "DAS",
+    "FKC",
     "METHODS",
     "RBF",
     "SMC",

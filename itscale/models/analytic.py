@@ -16,6 +16,7 @@ from torch import Tensor
 from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant, get_interpolant
 from itscale.interpolants.base import as_time
+from itscale.models.algebra import Composable
 from itscale.models.base import Given
 from itscale.types import State, Time
 
@@ -23,7 +24,7 @@ Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class GaussianMixture:
+class GaussianMixture(Composable):
     """Data with density ``sum_k w_k N(mu_k, s_k^2 I)``: velocity, score and tilts in closed form.
 
     Exact and finite at every time from 0 to 1, both ends included; after ``interpolant.t_max`` the velocity
@@ -149,6 +150,17 @@ class GaussianMixture:
         """
         joint = self._marginal(x, t).log_joint
         return torch.logsumexp(joint, dim=-1) - x.shape[-1] / 2 * math.log(2 * math.pi)
+
+    def marginal_log_prob(self, x: State, t: Time | float) -> Float[Tensor, "*rows"]:
+        """Log-density of the marginal at time ``t``."""
+        return self.log_prob(x, t)
+
+    @property
+    def data_moments(self) -> tuple[float, float]:
+        """Mean and variance of a coordinate, pooled over coordinates and modes."""
+        mean = self.mean()
+        variance = self.cov().diagonal().mean() + (mean - mean.mean()).square().mean()
+        return float(mean.mean()), float(variance)
 
     def sample(self, n: int, generator: torch.Generator) -> State:
         """Draw ``n`` data points ``(n, d)`` on the generator's device."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant
+from itscale.models.algebra import Composable
 from itscale.types import PerRow, State, Time
 
 
@@ -71,7 +72,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Given(Composable):
     """A model under a condition and classifier-free guidance.
 
     The prediction is ``raw_u + guidance (raw_c - raw_u)``: 0 is unconditional, 1 conditional, above 1 guided.

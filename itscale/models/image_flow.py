@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from itscale.interpolants import Interpolant, Linear
+from itscale.models.algebra import Composable
 from itscale.models.base import Given
 from itscale.models.likelihood import log_prob
 from itscale.types import PerRow, State, Time
@@ -19,7 +20,7 @@ Self = TypeVar("Self", bound="ImageFlow")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFlow(ABC):
+class ImageFlow(Composable, ABC):
     """Conditional flow on images in [-1, 1] along the linear path; ``encode`` is left to the subclass.
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.interpolants import KINDS, Interpolant, get_interpolant
+from itscale.models.algebra import Composable
 from itscale.models.base import Given
 from itscale.models.likelihood import log_prob
 from itscale.scoring.spec import MODALITIES
@@ -18,7 +19,7 @@ from itscale.types import PerRow, State, Time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Wrapped:
+class Wrapped(Composable):
     """A callable ``module(x, t)`` or ``module(x, t, condition)`` as a model, checked by ``wrap``."""
 
     module: Callable[..., Tensor]

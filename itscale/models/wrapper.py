@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from itscale.interpolants import Interpolant
+from itscale.models.algebra import Composable
 from itscale.models.base import Given, Model
 from itscale.types import State, Time
 
 
 @dataclass(frozen=True, eq=False)
-class Wrapper:
+class Wrapper(Composable):
     """A model that passes everything on to ``model``; a subclass changes what it has to."""
 
     model: Model

@@ -1,5 +1,6 @@
 """The continuous process: one look at a model, and the ODE and SDEs that share its marginals."""
 
+from itscale.process.composed import ComposedEvaluation, ComposedProcess
 from itscale.process.continuous import ODE, SDE, ContinuousProcess
 from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
 from itscale.process.evaluation import Evaluation
@@ -9,6 +10,8 @@ __all__ = [
     "ODE",
     "SDE",
     "Coefficient",
+    "ComposedEvaluation",
+    "ComposedProcess",
     "ContinuousProcess",
     "Diffusion",
     "Epsilon",

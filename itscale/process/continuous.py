@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -73,6 +73,7 @@ class ContinuousProcess:
     diffusion: Diffusion
     prior: StudentT | None = None
     is_converted: bool = field(init=False)
+    has_rates: ClassVar[bool] = False  # weights that correct the drift, as compositions have
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_converted", self.interpolant != self.model.interpolant)
@@ -81,6 +82,15 @@ class ContinuousProcess:
     def of(cls, model: Model, view: ODE | SDE) -> ContinuousProcess:
         path = model.interpolant if view.interpolant is None else get_interpolant(view.interpolant)
         return cls(model, path, view.coefficient, view.prior if isinstance(view, ODE) else None)
+
+    @property
+    def log_start(self) -> float:
+        """Log of the normaliser of the law that a run starts from."""
+        return 0.0
+
+    def begin(self, unit: State, t: float) -> State:
+        """Scale unit noise to the law at the start of a run."""
+        return unit * float(self.interpolant.sigma(t))
 
     @property
     def t_start(self) -> float:
@@ -107,6 +117,10 @@ class ContinuousProcess:
             return Evaluation(x, t, there.kind, raw, self.interpolant)
         raw = interpolants.raw_from(there.kind, there.denoised, there.noise, here)
         return Evaluation(x, t, there.kind, raw, self.interpolant)
+
+    def evaluation(self, x: State, t: Time, raw: Tensor) -> Evaluation:
+        """Read outputs of the network, as ``evaluate`` returned them."""
+        return Evaluation(x, t, self.model.predicts, raw, self.interpolant)
 
     def g(self, t: float) -> float:
         """The diffusion coefficient at time t."""

@@ -17,6 +17,7 @@ from itscale.engine import Engine, Step, ValuedWorker
 from itscale.engine.snapshot import revive
 from itscale.errors import ConfigError
 from itscale.methods import Method, Profile
+from itscale.models.algebra import Product
 from itscale.models.base import Model
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
@@ -102,6 +103,10 @@ def sample(
     """
     group_ids = group_indices(groups)
     conditions = one_per_group(condition, len(group_ids))
+    if isinstance(model, Product) and model.reward is not None:
+        if reward is not None:
+            raise ConfigError("the composition is tilted by a reward already; give reward= or .tilted(), not both")
+        reward, tilt = model.reward, model.tilt
     scorer = None if reward is None else as_reward(reward)
     judge = None if held_out is None else as_reward(held_out)
     setup = prepare(

@@ -1,0 +1,303 @@
+"""Algebra over models: products, powers and quotients of densities, as expressions that say what is meant.
+
+An expression is inert: it holds experts with exponents. ``itscale.process`` makes an SDE of it, and the
+engine weighs particles so that they follow it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from itscale.errors import ConfigError
+from itscale.interpolants import Interpolant
+from itscale.types import State, Time
+
+Exponent: TypeAlias = float | Callable[[float], float]
+"""A number, or a function of time (0 is noise, 1 is data)."""
+
+GAUGES = ("gaussian", "velocity-sum", "none")
+WEIGHTS = ("trapezoid", "euler", "kernel")
+
+
+class Composable:
+    """What every model can do: ``a ** 0.7 * b ** 1.3``, ``a / b``, ``a.tilted(reward, tilt=2)``."""
+
+    def __pow__(self, exponent: Exponent) -> Product:
+        return Product.of(self) ** exponent
+
+    def __mul__(self, other: Any) -> Product:
+        return Product.of(self) * other
+
+    def __truediv__(self, other: Any) -> Product:
+        return Product.of(self) / other
+
+    def tilted(self, reward: Any, tilt: float = 1.0) -> Product:
+        """The law proportional to ``p(x) exp(tilt r(x))``."""
+        return Product.of(self).tilted(reward, tilt)
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """An expert and the exponent of its density."""
+
+    model: Any
+    exponent: Exponent
+
+    def at(self, t: float) -> float:
+        """The exponent at time t."""
+        return _value(self.exponent, t)
+
+    def rate(self, t: float) -> float:
+        """Its derivative, by a central difference inside [0, 1]."""
+        if not callable(self.exponent):
+            return 0.0
+        low, high = max(0.0, t - 1e-4), min(1.0, t + 1e-4)
+        return (self.at(high) - self.at(low)) / (high - low)
+
+    def __repr__(self) -> str:
+        name = _name(self.model)
+        if callable(self.exponent):
+            return f"{name} ** {getattr(self.exponent, '__name__', 'exponent')}(t)"
+        return name if self.exponent == 1 else f"{name} ** {self.exponent:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Composable):
+    """The law proportional to ``prod_i q_i(x)^(b_i)``, times ``exp(tilt r(x))`` if there is a reward.
+
+    Written as algebra: ``a ** 0.7 * b ** 1.3``, ``(c / u) ** w * u`` (guidance), ``(a * b) ** 0.5``. The same
+    expert twice is one with the sum of the exponents. ``sample`` draws from it: particles move along a
+    simple mixture of the experts' scores and are weighted by what that leaves out, so weighted samples follow
+    the product itself and ``log_evidence`` is the logarithm of its normaliser.
+
+    Attributes:
+        terms: experts with exponents; a function of time needs experts whose density is known.
+        reward, tilt: of the tilt; ``sample`` takes them over.
+        gauge: the linear drift added where exponents do not sum to one. ``"gaussian"`` is exact for normal
+            data of the variance ``variance``; ``"velocity-sum"`` for the noise end; ``"none"`` is the
+            published corrector.
+        weights: ``"trapezoid"`` or ``"euler"`` integrate the weights' rate; ``"kernel"`` takes ratios of
+            transition densities, right for any number of steps, where the experts' densities are known.
+        mean, variance: of the data per coordinate, over all modes; None asks the experts, or is 0 and 1.
+
+    Reference:
+        Skreta et al. (2025), "Feynman-Kac Correctors in Diffusion", arXiv:2503.02819.
+    """
+
+    terms: tuple[Term, ...]
+    reward: Any = None
+    tilt: float = 1.0
+    gauge: Literal["gaussian", "velocity-sum", "none"] = "gaussian"
+    weights: Literal["trapezoid", "euler", "kernel"] = "trapezoid"
+    mean: float | None = None
+    variance: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_experts([term.model for term in self.terms])
+        if self.gauge not in GAUGES:
+            raise ConfigError(f"gauge must be one of {', '.join(GAUGES)}, got {self.gauge!r}")
+        if self.weights not in WEIGHTS:
+            raise ConfigError(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}")
+        if self.variance is not None and not 0 < self.variance < math.inf:
+            raise ConfigError(f"variance of the data must be > 0, got {self.variance!r}")
+    @classmethod
+    def of(cls, model: Any) -> Product:
+        """A model as a product of one expert; a product stays as it is."""
+        return model if isinstance(model, Product) else cls((Term(model, 1.0),))
+
+    def __pow__(self, exponent: Exponent) -> Product:
+        if self.reward is not None:
+            raise ConfigError(f"take the power before the tilt: ({self}) ** {exponent!r} is ambiguous")
+        if not callable(exponent) and not (isinstance(exponent, int | float) and math.isfinite(exponent)):
+            raise ConfigError(f"an exponent must be a finite number or a function of t, got {exponent!r}")
+        return self._with([Term(term.model, _times(term.exponent, exponent)) for term in self.terms])
+
+    def __mul__(self, other: Any) -> Product:
+        return self._joined(other, 1.0)
+
+    def __truediv__(self, other: Any) -> Product:
+        return self._joined(other, -1.0)
+
+    def tilted(self, reward: Any, tilt: float = 1.0) -> Product:
+        if self.reward is not None:
+            raise ConfigError("the expression has a reward already; add them: tilted(first + second)")
+        return replace(self, reward=reward, tilt=tilt)
+
+    def corrected(self, **settings: Any) -> Product:
+        """The same law with other ``gauge``, ``weights``, ``mean`` or ``variance``."""
+        return replace(self, **settings)
+
+    def power(self, t: float) -> float:
+        """Sum of the exponents at time t."""
+        return sum(term.at(t) for term in self.terms)
+
+    def check(self) -> None:
+        """Raise unless particles can be drawn and weighted.
+
+        Raises:
+            ConfigError: naming the exponent or the expert that cannot be used.
+        """
+        needs_density = self.weights == "kernel" or any(callable(term.exponent) for term in self.terms)
+        for term in self.terms:
+            if needs_density and not hasattr(term.model, "marginal_log_prob"):
+                raise ConfigError(
+                    "weights='kernel' and exponents that change with time need the density of every expert at "
+                    f"every time, and {_name(term.model)} has none (marginal_log_prob); use constant "
+                    "exponents and weights='trapezoid'"
+                )
+        for t in (0.0, 1.0):
+            if not self.power(t) > 0:
+                raise ConfigError(
+                    f"the exponents of {self} sum to {self.power(t):g} at t = {t:g}; they must sum to more "
+                    "than 0, or the product is no law at the noise end"
+                )
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance per coordinate that the Gaussian gauge takes the data to have."""
+        found = [m for m in (getattr(term.model, "data_moments", None) for term in self.terms) if m]
+        mean = sum(m for m, _ in found) / len(found) if found else 0.0
+        variance = sum(v + m**2 for m, v in found) / len(found) - mean**2 if found else 1.0
+        return (
+            mean if self.mean is None else self.mean,
+            variance if self.variance is None else self.variance,
+        )
+
+    # what a model has
+
+    @property
+    def interpolant(self) -> Interpolant:
+        """The path of the first expert; the others are converted to it."""
+        return self.terms[0].model.interpolant
+
+    @property
+    def predicts(self) -> Literal["noise"]:
+        return "noise"
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.terms[0].model.event_shape
+
+    @property
+    def modality(self) -> str:
+        return self.terms[0].model.modality
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return getattr(self.terms[0].model, "dtype", torch.float32)
+
+    @property
+    def rows_per_look(self) -> int:
+        return sum(term.model.rows_per_look for term in self.terms)
+
+    def encode(self, conditions: Sequence[Any]) -> None:
+        """Accept groups without a condition: conditions belong to the experts.
+
+        Raises:
+            ConfigError: for any condition.
+        """
+        for condition in conditions:
+            if condition is not None:
+                raise ConfigError(
+                    f"condition {condition!r} was given to a composition; bind it to an expert instead: "
+                    f"model.given({condition!r})"
+                )
+
+    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+        """Refuse: a composition has experts, and the process asks them."""
+        raise ConfigError("a composition predicts nothing by itself; pass it to itscale.sample")
+
+    def decode(self, x: State) -> Tensor:
+        return self.terms[0].model.decode(x)
+
+    def given(self, condition: Any, guidance: float = 1.0) -> Product:
+        """Refuse: a condition belongs to an expert, and guidance is a product of powers."""
+        raise ConfigError(
+            f"condition={condition!r}, guidance={guidance!r} do not fit a composition; bind conditions to "
+            "experts, and write guidance as (model.given(c) / model) ** w * model"
+        )
+
+    def to(self, device: torch.device | str) -> Product:
+        return replace(self, terms=tuple(Term(term.model.to(device), term.exponent) for term in self.terms))
+
+    def __repr__(self) -> str:
+        text = " * ".join(str(term) for term in self.terms)
+        if self.reward is None:
+            return text
+        return f"({text}).tilted({getattr(self.reward, 'name', self.reward)}, {self.tilt:g})"
+
+    def _joined(self, other: Any, sign: float) -> Product:
+        if not isinstance(other, Composable):
+            raise ConfigError(
+                f"experts are multiplied with models, got {other!r}; a reward is joined with .tilted(reward)"
+            )
+        factor = Product.of(other)
+        if factor.reward is not None and (sign < 0 or self.reward is not None):
+            raise ConfigError("only one factor may be tilted; tilt the whole product instead")
+        terms = [*self.terms, *(Term(term.model, _times(term.exponent, sign)) for term in factor.terms)]
+        joined = self._with(terms)
+        if factor.reward is None:
+            return joined
+        return replace(joined, reward=factor.reward, tilt=factor.tilt)
+
+    def _with(self, terms: Sequence[Term]) -> Product:
+        """The product of these terms, each expert once."""
+        merged: dict[Any, Term] = {}
+        for term in terms:
+            key = _identity(term.model)
+            if key in merged:
+                term = Term(merged[key].model, _plus(merged[key].exponent, term.exponent))
+            merged[key] = term
+        kept = tuple(term for term in merged.values() if callable(term.exponent) or term.exponent != 0)
+        return replace(self, terms=kept or tuple(merged.values())[:1])
+
+
+def _check_experts(models: Sequence[Any]) -> None:
+    first = models[0]
+    for model in models[1:]:
+        for what in ("event_shape", "modality", "latent_space"):
+            one, other = getattr(first, what, None), getattr(model, what, None)
+            if one != other:
+                raise ConfigError(
+                    f"experts must live in one space: {_name(first)} has {what} {one!r} and {_name(model)} "
+                    f"has {other!r}"
+                )
+
+
+def _identity(model: Any) -> Any:
+    """Equal for the same expert: the same network under the same condition and guidance."""
+    inner = getattr(model, "model", None)
+    if inner is not None and hasattr(model, "guidance"):
+        return (id(inner), repr(model.condition), model.guidance)
+    return (id(model), repr(None), 1.0)
+
+
+def _name(model: Any) -> str:
+    """A short name: the class, and the condition that is bound."""
+    inner = getattr(model, "model", None)
+    if inner is None or not hasattr(model, "guidance"):
+        return getattr(model, "name", None) or type(model).__name__
+    guidance = "" if model.guidance == 1 else f", guidance={model.guidance:g}"
+    return f"{_name(inner)}.given({model.condition!r}{guidance})"
+
+
+def _times(first: Exponent, second: Exponent) -> Exponent:
+    if callable(first) or callable(second):
+        return lambda t: _value(first, t) * _value(second, t)
+    return float(first) * float(second)
+
+
+def _plus(first: Exponent, second: Exponent) -> Exponent:
+    if callable(first) or callable(second):
+        return lambda t: _value(first, t) + _value(second, t)
+    return float(first) + float(second)
+
+
+def _value(exponent: Exponent, t: float) -> float:
+    return float(exponent(t)) if callable(exponent) else float(exponent)

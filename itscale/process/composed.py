@@ -1,0 +1,277 @@
+"""A product of experts set in motion: the drift particles follow, and the rate of the weights that correct it.
+
+With experts of score ``s_i`` and exponent ``b_i`` on a path with ``A = alpha'/alpha``, ``G = sigma W/alpha``
+(half the squared coefficient of the noising SDE), ``S = sum b_i s_i``, ``B = sum b_i`` and a linear gauge
+``h (x - alpha m)``::
+
+    drift   A x + h (x - alpha m) + (G + g^2/2) S
+    rate    G (|S|^2 - sum b_i |s_i|^2) + h (d + <x - alpha m, S>) - (B - 1) A d + sum b_i' log q_i
+
+for any diffusion coefficient g: the rate does not depend on it. Constants are kept, so that weights carry the
+normaliser too. To a solver the drift is that of a model with the score ``S + h (x - alpha m)/(G + g^2/2)``.
+
+Reference:
+    Skreta et al. (2025), "Feynman-Kac Correctors in Diffusion", arXiv:2503.02819, without the gauge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from itscale import interpolants
+from itscale.models.algebra import Product
+from itscale.models.base import Given
+from itscale.process.continuous import ContinuousProcess
+from itscale.process.evaluation import Evaluation
+from itscale.types import State, Time, expand_over_event
+
+NOISIEST = 1e3  # kappa at which a run starts at the latest: at pure noise A is infinite on some paths
+
+
+@dataclass(frozen=True)
+class ComposedEvaluation(Evaluation):
+    """Evaluations of all experts at one point, read as that of one model.
+
+    Attributes:
+        raw: the experts' outputs, (rows, experts, *event).
+        parts: one evaluation per expert.
+        process: the process that it belongs to.
+    """
+
+    process: Any = None
+
+    @cached_property
+    def terms(self) -> _Terms:
+        return self.process.terms_at(self.t)
+
+    @cached_property
+    def combined(self) -> Tensor:
+        """``sum_i b_i s_i``."""
+        powers = self.terms.powers
+        total = self.parts[0].score * powers[0]
+        for part, power in zip(self.parts[1:], powers[1:], strict=True):
+            total.add_(part.score, alpha=power)
+        return total
+
+    @cached_property
+    def score(self) -> Tensor:
+        """The score that makes a solver follow the drift, gauge included."""
+        terms = self.terms
+        pull = terms.h / terms.spread  # of x - alpha m
+        if not terms.is_gauged:
+            return self.combined
+        centred = self._centred
+        return torch.addcmul(self.combined, centred, expand_over_event(pull, centred))
+
+    @cached_property
+    def noise(self) -> Tensor:
+        return -expand_over_event(self.coefficients.sigma, self.x) * self.score
+
+    @cached_property
+    def denoised(self) -> Tensor:
+        return interpolants.denoised("noise", self.noise, self.x, self.coefficients)
+
+    @cached_property
+    def velocity(self) -> Tensor:
+        return interpolants.velocity("noise", self.noise, self.x, self.coefficients)
+
+    def step_to_denoised(self, a: float, b: float) -> Tensor:
+        return torch.mul(self.denoised, b).add_(self.x, alpha=a)
+
+    @cached_property
+    def _centred(self) -> Tensor:
+        mean = self.process.moments[0]
+        return self.x if mean == 0 else self.x - expand_over_event(self.coefficients.alpha * mean, self.x)
+
+    def rate(self) -> Float64[Tensor, " rows"]:
+        """Growth of the log-weight per unit of time, where the rows live."""
+        terms = self.terms
+        d = self.x[0].numel()
+        disagreement = _square(self.combined)
+        for part, power in zip(self.parts, terms.powers, strict=True):
+            disagreement = disagreement - power * _square(part.score)
+        rate = _on(terms.G, disagreement) * disagreement
+        if terms.is_gauged:
+            inner = (self._centred.flatten(1).double() * self.combined.flatten(1).double()).sum(1)
+            rate = rate + _on(terms.h, rate) * (d + inner)
+        rate = rate - _on((terms.total - 1) * terms.A * d, rate)
+        for term, growth in zip(self.process.product.terms, terms.growth, strict=True):
+            if callable(term.exponent):
+                rate = rate + growth * self.process.log_density(term.model, self.x, self.t)
+        return rate
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Numbers of the drift at one time (), or (rows,) where rows differ; exponents are those of ``t``."""
+
+    A: Time
+    G: Time
+    h: Time
+    spread: Time  # G + g^2/2
+    powers: list[Any]
+    growth: list[Any]
+    total: Any
+    is_gauged: bool
+
+
+@dataclass(frozen=True)
+class ComposedProcess(ContinuousProcess):
+    """The process of a ``Product``: experts are asked together, weights have a rate.
+
+    Experts that share a network are one call of the network, their conditions stacked.
+    """
+
+    moments: tuple[float, float] = field(default=(0.0, 1.0), init=False)
+    subs: tuple[ContinuousProcess, ...] = field(default=(), init=False)
+    has_rates: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.product.check()
+        object.__setattr__(self, "moments", self.product.moments)
+        subs = [ContinuousProcess(term.model, self.interpolant, self.diffusion) for term in self.product.terms]
+        object.__setattr__(self, "subs", tuple(subs))
+
+    @property
+    def product(self) -> Product:
+        assert isinstance(self.model, Product)
+        return self.model
+
+    @property
+    def t_start(self) -> float:
+        path = self.interpolant
+        known = max(sub.t_start for sub in self.subs)
+        if float(path.kappa(max(known, path.t_min))) <= NOISIEST:
+            return known
+        return float(path.t_of_kappa(NOISIEST))
+
+    @property
+    def start_law(self) -> tuple[float, float]:
+        """Mean and standard deviation, per coordinate, of what a run starts from."""
+        mean, variance = self.moments
+        alpha, sigma = float(self.interpolant.alpha(self.t_start)), float(self.interpolant.sigma(self.t_start))
+        total = sigma**2 + alpha**2 * variance
+        return alpha * mean, math.sqrt(total / self.product.power(self.t_start))
+
+    @property
+    def log_start(self) -> float:
+        """Log of the normaliser of ``prod_i q_i^b_i`` at the start, where every expert is normal."""
+        d = math.prod(self.product.event_shape)
+        power = self.product.power(self.t_start)
+        variance = self.start_law[1] ** 2 * power
+        return d / 2 * ((1 - power) * math.log(2 * math.pi * variance) - math.log(power))
+
+    def begin(self, unit: State, t: float) -> State:
+        mean, std = self.start_law
+        return unit * std + mean
+
+    def evaluate(self, x: State, t: Time, condition: Tensor | None = None) -> ComposedEvaluation:
+        outputs: list[Tensor | None] = [None] * len(self.subs)
+        for members in self._families:
+            for index, raw in zip(members, self._asked(members, x, t), strict=True):
+                outputs[index] = raw
+        return self.evaluation(x, t, torch.stack([o for o in outputs if o is not None], dim=1))
+
+    def evaluation(self, x: State, t: Time, raw: Tensor) -> ComposedEvaluation:
+        parts = tuple(sub.evaluation(x, t, raw[:, i]) for i, sub in enumerate(self.subs))
+        return ComposedEvaluation(x, t, "noise", raw, self.interpolant, parts, self)
+
+    def terms_at(self, t: Time) -> _Terms:
+        """Numbers of the drift at a time."""
+        c = interpolants.coefficients(self.interpolant, t)
+        A, G = c.d_alpha / c.alpha, c.sigma * c.wronskian / c.alpha
+        powers, growth = self._exponents(t)
+        total = sum(powers)
+        mean, variance = self.moments
+        excess = total - 1
+        gauge = self.product.gauge
+        if gauge == "gaussian":
+            h = excess * G / (c.sigma**2 + c.alpha**2 * variance)
+        elif gauge == "velocity-sum":
+            h = excess * A
+        else:
+            h = torch.zeros_like(A)
+        is_gauged = gauge != "none" and bool((torch.as_tensor(excess) != 0).any())
+        return _Terms(A, G, h, G + self._half_squared(t), powers, growth, total, is_gauged)
+
+    def log_density(self, model: Any, x: State, t: Time) -> Float64[Tensor, " rows"]:
+        """Log-density of an expert's marginal on this path at time t."""
+        if model.interpolant == self.interpolant:
+            return model.marginal_log_prob(x.double(), t)
+        source_t, scale = interpolants.match(model.interpolant, self.interpolant, t)
+        there = model.marginal_log_prob(x.double() / expand_over_event(scale, x.double()), source_t)
+        return there - x[0].numel() * scale.log()
+
+    def _half_squared(self, t: Time) -> Time:
+        if t.ndim == 0:
+            return torch.tensor(self.g(float(t)) ** 2 / 2, dtype=torch.float64)
+        known = {k: self.g(k) ** 2 / 2 for k in set(t.tolist())}
+        return torch.tensor([known[k] for k in t.tolist()], dtype=torch.float64)
+
+    def _exponents(self, t: Time) -> tuple[list[Any], list[Any]]:
+        """Exponents and their derivatives: numbers, or (rows,) where they change and times differ."""
+        if t.ndim == 0:
+            at = float(t)
+            return [term.at(at) for term in self.product.terms], [term.rate(at) for term in self.product.terms]
+        powers, growth = [], []
+        for term in self.product.terms:
+            if callable(term.exponent):
+                powers.append(torch.tensor([term.at(k) for k in t.tolist()], dtype=torch.float64))
+                growth.append(torch.tensor([term.rate(k) for k in t.tolist()], dtype=torch.float64))
+            else:
+                powers.append(term.at(0.0))
+                growth.append(0.0)
+        return powers, growth
+
+    @cached_property
+    def _families(self) -> list[list[int]]:
+        """Indices of experts that share a network."""
+        found: dict[int, list[int]] = {}
+        for index, term in enumerate(self.product.terms):
+            model = term.model
+            plain = isinstance(model, Given) and model.guidance == 1
+            found.setdefault(id(model.model) if plain else id(model), []).append(index)
+        return list(found.values())
+
+    @cached_property
+    def _encoded(self) -> dict[int, Tensor]:
+        """The condition of every expert, as its network takes it, (1, ...)."""
+        found = {}
+        for index, term in enumerate(self.product.terms):
+            encoding = term.model.encode([None])
+            if encoding is not None:
+                found[index] = encoding
+        return found
+
+    def _asked(self, members: Sequence[int], x: State, t: Time) -> list[Tensor]:
+        """Outputs of experts of one network, from one call."""
+        rows, first = len(x), self.subs[members[0]]
+        model = first.model
+        if isinstance(model, Given) and model.guidance == 1:
+            first = replace(first, model=model.model)
+        elif len(members) == 1:
+            return [first.evaluate(x, t, None).raw]
+        conditions = None
+        if members[0] in self._encoded:
+            each = [self._encoded[i].to(x.device) for i in members]
+            conditions = torch.cat([e.expand(rows, *e.shape[1:]) for e in each])
+        many = x.repeat(len(members), *(1,) * (x.ndim - 1))
+        times = t if t.ndim == 0 else t.repeat(len(members))
+        return list(first.evaluate(many, times, conditions).raw.chunk(len(members)))
+
+
+def _square(s: Tensor) -> Float64[Tensor, " rows"]:
+    return s.flatten(1).double().square().sum(dim=1)
+
+
+def _on(value: Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(value).to(like.device)
