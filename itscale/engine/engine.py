@@ -205,6 +205,8 @@ class Engine:
         if self.process is None or not self.process.has_rates:
             return p
         rate = self.pool.call("rates", p.rows, _one_level(p.level)).reshape(p.level.shape)
+        if self.process.is_exact:
+            return replace(p, log_ratio=p.log_ratio + rate)
         before, since = p.carry.get("rate", rate), p.carry.get("rate_level", p.level)
         step = self.times[p.level] - self.times[since]
         share = 0.5 if self.process.product.weights == "trapezoid" else 1.0
@@ -380,7 +382,8 @@ class Engine:
         p = self.look(p)
         rows = self.pool.call("denoise", p.rows, _one_level(p.level))
         is_known = p.scored == p.level  # the score of its denoised sample, or a value that stood in for it
-        if not self.score_cost.is_denoised:
+        is_composed = self.process is not None and self.process.has_rates
+        if is_composed or not self.score_cost.is_denoised:
             is_known = is_known & (p.level == self.steps - 1)
         known = torch.where(is_known, self.steps - 1, -1)
         return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=known)

@@ -21,6 +21,7 @@ class Rows:
         gradient: of the reward, shaped like ``x``; with respect to ``x`` or to the denoised sample, as asked
             for at the look.
         noise: the standard normals of the move that led to ``x``, where a method asked to keep them.
+        origin: the state before the last move, where weights look back at it.
     """
 
     x: Tensor
@@ -29,6 +30,7 @@ class Rows:
     samples: Tensor | None = None
     gradient: Tensor | None = None
     noise: Tensor | None = None
+    origin: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -47,6 +49,7 @@ class Rows:
             pick(self.samples),
             pick(self.gradient),
             pick(self.noise),
+            pick(self.origin),
         )
 
     @classmethod
@@ -65,6 +68,7 @@ class Rows:
             together("samples"),
             together("gradient"),
             together("noise"),
+            together("origin"),
         )
 
     def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:

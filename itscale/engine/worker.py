@@ -17,11 +17,13 @@ from torch import Tensor
 
 from itscale.engine.messages import Near, Place, Scored, finite_rows
 from itscale.engine.rows import Rows
+from itscale.errors import ConfigError
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
-from itscale.process import ContinuousProcess, Evaluation
+from itscale.process import ComposedProcess, ContinuousProcess, Evaluation
 from itscale.scoring import Reward
 from itscale.solvers import Kernel, Move, shares_of
+from itscale.types import expand_over_event
 
 
 @dataclass
@@ -89,12 +91,22 @@ class Worker:
 
     @torch.no_grad()
     def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, " rows"]:
-        """Growth of the log-weights of a composition, per unit of time, at rows that were looked at."""
-        found = [
-            self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part]).rate()
-            for part in self._chunks(len(rows))
-        ]
-        return torch.cat(found).cpu()
+        """What a composition adds to the log-weights of rows that were looked at.
+
+        The growth per unit of time; or, with exact weights, the part of the last move that its end decides.
+        """
+        process, found = self.process, []
+        assert isinstance(process, ComposedProcess)
+        for part in self._chunks(len(rows)):
+            here = process.evaluation(rows.x[part], self.times[_part(level, part)], _present(rows.raw)[part])
+            if not process.is_exact:
+                found.append(here.rate())
+            elif rows.origin is None:
+                found.append(process.log_ratio_at_start(here.x))
+            else:
+                assert isinstance(level, int), "exact weights need all rows at one level"
+                found.append(process.arrive(here, rows.origin[part], float(self.times[level - 1])))
+        return torch.cat([f.cpu() for f in found])
 
     @torch.no_grad()
     def look_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
@@ -106,7 +118,7 @@ class Worker:
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_()
                 here = self._evaluate(x, _part(level, part), at.group[part])
-                reward = self._raw_reward(here.denoised, level, at, part)
+                reward = self._raw_reward(self._outlook(here, level, part), level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
             raw = _room(len(rows), here.raw, rows.x.dtype) if raw is None else raw
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
@@ -121,7 +133,7 @@ class Worker:
         for part in self._chunks(len(rows), self._backward_chunk):
             here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
             with torch.enable_grad():
-                denoised = here.denoised.detach().requires_grad_()
+                denoised = self._outlook(here, level, part).detach().requires_grad_()
                 reward = self._raw_reward(denoised, level, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), denoised)[0]
             values[part] = reward.detach().double()
@@ -164,7 +176,11 @@ class Worker:
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
         history: tuple[Tensor, ...] | None = None
         looks: Tensor | None = None
-        ratio = None if guide is None else torch.zeros(total, dtype=torch.float64, device=x.device)
+        last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
+        is_weighed = self.process.is_exact and not last and not stays
+        ratio: Tensor | None = None
+        if guide is not None or is_weighed:
+            ratio = torch.zeros(total, dtype=torch.float64, device=x.device)
         noise: Tensor | None = None
         for part in self._chunks(total):
             for move, where, memory, change, z in self._moves(
@@ -183,9 +199,9 @@ class Worker:
                 if move.looks is not None:
                     looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
                     looks[where] = move.looks
-        last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
-        moved = Rows(x, None, history or (), samples, noise=noise)
+        origin = rows.x.repeat_interleave(children, dim=0) if is_weighed else None
+        moved = Rows(x, None, history or (), samples, noise=noise, origin=origin)
         return moved, None if ratio is None else ratio.cpu(), looks
 
     @torch.no_grad()
@@ -307,10 +323,21 @@ class Worker:
                 return self._evaluate(y, to, group if among is None else group[among])
 
             move = kernel(here, past, step, look, z)
+            if self.process.is_exact and isinstance(k, int) and k < self.times.shape[0] - 2:
+                change = self._left(here, move) if change is None else change + self._left(here, move)
             memory = move.memory
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
             yield move, where, memory[: kernel.history], change, z
+
+    def _left(self, here: Evaluation, move: Move) -> Float64[Tensor, " rows"]:
+        """The part of a move's exact weight that its start decides."""
+        assert isinstance(self.process, ComposedProcess)
+        if move.z is None or not isinstance(move.std, float) or not move.std:
+            raise ConfigError(
+                "weights='kernel' needs a solver whose transition is Gaussian, such as 'ancestral', and noise"
+            )
+        return self.process.leave(here, move.z, move.std)
 
     def _noise(
         self,
@@ -349,10 +376,10 @@ class Worker:
         if population is None:
             return None
         rows, value = population
-        parts = [
-            self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part]).denoised.flatten(1)
-            for part in self._chunks(len(rows))
-        ]
+        parts = []
+        for part in self._chunks(len(rows)):
+            here = self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part])
+            parts.append(self._outlook(here, level, part).flatten(1))
         return Context(torch.cat(parts).reshape(*value.shape, -1), value.to(rows.x.device))
 
     def _decode(self, rows: Rows, level: int | Tensor, at: Place, part: slice) -> Tensor:
@@ -360,7 +387,16 @@ class Worker:
             return self.process.model.decode(rows.x[part])
         assert rows.raw is not None, "score needs a look first"
         here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
-        return self.process.model.decode(here.denoised)
+        return self.process.model.decode(self._outlook(here, level, part))
+
+    def _outlook(self, here: Evaluation, level: int | Tensor, part: slice) -> Tensor:
+        """The sample that a reward judges: what is expected, and at the last look what the jump will make."""
+        if not self.process.has_rates:
+            return here.denoised
+        is_last = torch.as_tensor(_part(level, part)) >= self.times.shape[0] - 2
+        if bool(is_last.all()):
+            return here.denoised
+        return torch.where(expand_over_event(is_last, here.x).bool(), here.denoised, here.expected)
 
     def _evaluation(self, x: Tensor, level: int | Tensor, raw: Tensor) -> Evaluation:
         return self.process.evaluation(x, self.times[level], raw)

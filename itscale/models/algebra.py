@@ -106,6 +106,7 @@ class Product(Composable):
             raise ConfigError(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}")
         if self.variance is not None and not 0 < self.variance < math.inf:
             raise ConfigError(f"variance of the data must be > 0, got {self.variance!r}")
+
     @classmethod
     def of(cls, model: Any) -> Product:
         """A model as a product of one expert; a product stays as it is."""

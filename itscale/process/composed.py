@@ -55,25 +55,28 @@ class ComposedEvaluation(Evaluation):
     @cached_property
     def combined(self) -> Tensor:
         """``sum_i b_i s_i``."""
-        powers = self.terms.powers
-        total = self.parts[0].score * powers[0]
-        for part, power in zip(self.parts[1:], powers[1:], strict=True):
-            total.add_(part.score, alpha=power)
-        return total
+        return self._sum([part.score for part in self.parts], self.terms.powers)
 
     @cached_property
     def score(self) -> Tensor:
         """The score that makes a solver follow the drift, gauge included."""
         terms = self.terms
-        pull = terms.h / terms.spread  # of x - alpha m
         if not terms.is_gauged:
             return self.combined
-        centred = self._centred
+        centred, pull = self._centred, terms.h / terms.spread
         return torch.addcmul(self.combined, centred, expand_over_event(pull, centred))
 
     @cached_property
     def noise(self) -> Tensor:
         return -expand_over_event(self.coefficients.sigma, self.x) * self.score
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """``sum b_i D_i / B``: a mean of the experts' denoised samples, of the data's size at all times.
+
+        The denoised sample that makes a solver follow the drift is far out at the noise end.
+        """
+        return self._sum([p.denoised for p in self.parts], [b / self.terms.total for b in self.terms.powers])
 
     @cached_property
     def denoised(self) -> Tensor:
@@ -86,6 +89,16 @@ class ComposedEvaluation(Evaluation):
     def step_to_denoised(self, a: float, b: float) -> Tensor:
         return torch.mul(self.denoised, b).add_(self.x, alpha=a)
 
+    def _sum(self, tensors: Sequence[Tensor], factors: Sequence[Any]) -> Tensor:
+        """``sum_i factors_i tensors_i``; factors are numbers, or (rows,) where exponents differ by row."""
+        total = torch.zeros_like(self.x)
+        for tensor, factor in zip(tensors, factors, strict=True):
+            if isinstance(factor, Tensor):
+                total.addcmul_(tensor, expand_over_event(factor, tensor))
+            else:
+                total.add_(tensor, alpha=factor)
+        return total
+
     @cached_property
     def _centred(self) -> Tensor:
         mean = self.process.moments[0]
@@ -97,7 +110,7 @@ class ComposedEvaluation(Evaluation):
         d = self.x[0].numel()
         disagreement = _square(self.combined)
         for part, power in zip(self.parts, terms.powers, strict=True):
-            disagreement = disagreement - power * _square(part.score)
+            disagreement = disagreement - _on(power, disagreement) * _square(part.score)
         rate = _on(terms.G, disagreement) * disagreement
         if terms.is_gauged:
             inner = (self._centred.flatten(1).double() * self.combined.flatten(1).double()).sum(1)
@@ -105,7 +118,7 @@ class ComposedEvaluation(Evaluation):
         rate = rate - _on((terms.total - 1) * terms.A * d, rate)
         for term, growth in zip(self.process.product.terms, terms.growth, strict=True):
             if callable(term.exponent):
-                rate = rate + growth * self.process.log_density(term.model, self.x, self.t)
+                rate = rate + _on(growth, rate) * self.process.log_density(term.model, self.x, self.t)
         return rate
 
 
@@ -138,7 +151,9 @@ class ComposedProcess(ContinuousProcess):
         super().__post_init__()
         self.product.check()
         object.__setattr__(self, "moments", self.product.moments)
-        subs = [ContinuousProcess(term.model, self.interpolant, self.diffusion) for term in self.product.terms]
+        subs = [
+            ContinuousProcess(term.model, self.interpolant, self.diffusion) for term in self.product.terms
+        ]
         object.__setattr__(self, "subs", tuple(subs))
 
     @property
@@ -158,7 +173,10 @@ class ComposedProcess(ContinuousProcess):
     def start_law(self) -> tuple[float, float]:
         """Mean and standard deviation, per coordinate, of what a run starts from."""
         mean, variance = self.moments
-        alpha, sigma = float(self.interpolant.alpha(self.t_start)), float(self.interpolant.sigma(self.t_start))
+        alpha, sigma = (
+            float(self.interpolant.alpha(self.t_start)),
+            float(self.interpolant.sigma(self.t_start)),
+        )
         total = sigma**2 + alpha**2 * variance
         return alpha * mean, math.sqrt(total / self.product.power(self.t_start))
 
@@ -211,6 +229,43 @@ class ComposedProcess(ContinuousProcess):
         there = model.marginal_log_prob(x.double() / expand_over_event(scale, x.double()), source_t)
         return there - x[0].numel() * scale.log()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether weights are ratios of transition densities instead of an integral."""
+        return self.product.weights == "kernel"
+
+    def log_prob(self, x: State, t: Time) -> Float64[Tensor, " rows"]:
+        """``sum_i b_i log q_i`` at a time ()."""
+        at = float(t)
+        terms = self.product.terms
+        return torch.stack([term.at(at) * self.log_density(term.model, x, t) for term in terms]).sum(0)
+
+    def log_ratio_at_start(self, x: State) -> Float64[Tensor, " rows"]:
+        """Log of the product's density over that of the normal law that a run starts from."""
+        mean, std = self.start_law
+        d = x[0].numel()
+        normal = -_square(x - mean) / (2 * std**2) - d / 2 * math.log(2 * math.pi * std**2)
+        return self.log_prob(x, torch.tensor(self.t_start, dtype=torch.float64)) - normal - self.log_start
+
+    def leave(self, here: Evaluation, z: Tensor, std: float) -> Float64[Tensor, " rows"]:
+        """What a Gaussian move by the noise ``z`` takes off the log-weight: density and transition at its start."""
+        d = z[0].numel()
+        return _square(z) / 2 + d * math.log(std) - self.log_prob(here.x, here.t)
+
+    def arrive(self, here: ComposedEvaluation, origin: State, t0: float) -> Float64[Tensor, " rows"]:
+        """What it adds once its end is seen: density there, and that of an Euler step back to ``origin``.
+
+        Any Gaussian step back is right; this one is the reverse of an Euler step for small steps.
+        """
+        terms, step = here.terms, float(here.t) - t0
+        variance = self.g(t0) ** 2 * step
+        drift = here.x * float(terms.A) + here.combined * float(2 * terms.G - terms.spread)
+        if terms.is_gauged:
+            drift = drift + here._centred * float(terms.h)
+        off = origin - (here.x - drift * step)
+        d = here.x[0].numel()
+        return self.log_prob(here.x, here.t) - _square(off) / (2 * variance) - d / 2 * math.log(variance)
+
     def _half_squared(self, t: Time) -> Time:
         if t.ndim == 0:
             return torch.tensor(self.g(float(t)) ** 2 / 2, dtype=torch.float64)
@@ -221,7 +276,9 @@ class ComposedProcess(ContinuousProcess):
         """Exponents and their derivatives: numbers, or (rows,) where they change and times differ."""
         if t.ndim == 0:
             at = float(t)
-            return [term.at(at) for term in self.product.terms], [term.rate(at) for term in self.product.terms]
+            return [term.at(at) for term in self.product.terms], [
+                term.rate(at) for term in self.product.terms
+            ]
         powers, growth = [], []
         for term in self.product.terms:
             if callable(term.exponent):
@@ -273,5 +330,5 @@ def _square(s: Tensor) -> Float64[Tensor, " rows"]:
     return s.flatten(1).double().square().sum(dim=1)
 
 
-def _on(value: Tensor, like: Tensor) -> Tensor:
-    return torch.as_tensor(value).to(like.device)
+def _on(value: Any, like: Tensor) -> Any:
+    return value.to(like.device) if isinstance(value, Tensor) else value

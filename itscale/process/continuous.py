@@ -75,6 +75,11 @@ class ContinuousProcess:
     is_converted: bool = field(init=False)
     has_rates: ClassVar[bool] = False  # weights that correct the drift, as compositions have
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether those weights are ratios of transition densities."""
+        return False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_converted", self.interpolant != self.model.interpolant)
 

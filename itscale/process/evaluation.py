@@ -45,6 +45,11 @@ class Evaluation:
         """E[x_1 | x_t = x]: the posterior mean of the data."""
         return interpolants.denoised(self.kind, self.raw, self.x, self.coefficients)
 
+    @property
+    def expected(self) -> Tensor:
+        """The sample that this point is expected to lead to; the denoised one, but for compositions."""
+        return self.denoised
+
     def step_to_denoised(self, a: float, b: float) -> Tensor:
         """``a x + b denoised`` in two passes over the states, at a time ``()``."""
         if "denoised" in self.__dict__ or self.raw.dtype != self.x.dtype:

@@ -105,7 +105,9 @@ def sample(
     conditions = one_per_group(condition, len(group_ids))
     if isinstance(model, Product) and model.reward is not None:
         if reward is not None:
-            raise ConfigError("the composition is tilted by a reward already; give reward= or .tilted(), not both")
+            raise ConfigError(
+                "the composition is tilted by a reward already; give reward= or .tilted(), not both"
+            )
         reward, tilt = model.reward, model.tilt
     scorer = None if reward is None else as_reward(reward)
     judge = None if held_out is None else as_reward(held_out)
