@@ -207,10 +207,10 @@ class Engine:
         rate = self.pool.call("rates", p.rows, _one_level(p.level)).reshape(p.level.shape)
         if self.process.is_exact:
             return replace(p, log_ratio=p.log_ratio + rate)
-        before, since = p.carry.get("rate", rate), p.carry.get("rate_level", p.level)
-        step = self.times[p.level] - self.times[since]
-        share = 0.5 if self.process.product.weights == "trapezoid" else 1.0
-        gained = step * (share * before + (1 - share) * rate)
+        before: Tensor = p.carry.get("rate", rate)
+        since: Tensor = p.carry.get("rate_level", p.level)
+        share = self.process.rate_share
+        gained = (self.times[p.level] - self.times[since]) * (share * before + (1 - share) * rate)
         carry = {**p.carry, "rate": rate, "rate_level": p.level}
         return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
 

@@ -148,8 +148,8 @@ class Product(Composable):
         for term in self.terms:
             if needs_density and not hasattr(term.model, "marginal_log_prob"):
                 raise ConfigError(
-                    "weights='kernel' and exponents that change with time need the density of every expert at "
-                    f"every time, and {_name(term.model)} has none (marginal_log_prob); use constant "
+                    "weights='kernel' and exponents that change with time need the density of every expert "
+                    f"at every time, and {_name(term.model)} has none (marginal_log_prob); use constant "
                     "exponents and weights='trapezoid'"
                 )
         for t in (0.0, 1.0):

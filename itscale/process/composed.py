@@ -1,4 +1,4 @@
-"""A product of experts set in motion: the drift particles follow, and the rate of the weights that correct it.
+"""A product of experts set in motion: the drift of particles, and the rate of weights that correct it.
 
 With experts of score ``s_i`` and exponent ``b_i`` on a path with ``A = alpha'/alpha``, ``G = sigma W/alpha``
 (half the squared coefficient of the noising SDE), ``S = sum b_i s_i``, ``B = sum b_i`` and a linear gauge
@@ -162,6 +162,14 @@ class ComposedProcess(ContinuousProcess):
         return self.model
 
     @property
+    def rate_share(self) -> float:
+        return 0.5 if self.product.weights == "trapezoid" else 1.0
+
+    @property
+    def is_exact(self) -> bool:
+        return self.product.weights == "kernel"
+
+    @property
     def t_start(self) -> float:
         path = self.interpolant
         known = max(sub.t_start for sub in self.subs)
@@ -204,12 +212,24 @@ class ComposedProcess(ContinuousProcess):
         return ComposedEvaluation(x, t, "noise", raw, self.interpolant, parts, self)
 
     def terms_at(self, t: Time) -> _Terms:
-        """Numbers of the drift at a time."""
+        """Numbers of the drift at a time; those of one time for all rows are remembered."""
+        if t.ndim:
+            return self._found_terms(t)
+        known = self._known
+        if float(t) not in known:
+            known[float(t)] = self._found_terms(t)
+        return known[float(t)]
+
+    @cached_property
+    def _known(self) -> dict[float, _Terms]:
+        return {}
+
+    def _found_terms(self, t: Time) -> _Terms:
         c = interpolants.coefficients(self.interpolant, t)
         A, G = c.d_alpha / c.alpha, c.sigma * c.wronskian / c.alpha
         powers, growth = self._exponents(t)
         total = sum(powers)
-        mean, variance = self.moments
+        _, variance = self.moments
         excess = total - 1
         gauge = self.product.gauge
         if gauge == "gaussian":
@@ -229,11 +249,6 @@ class ComposedProcess(ContinuousProcess):
         there = model.marginal_log_prob(x.double() / expand_over_event(scale, x.double()), source_t)
         return there - x[0].numel() * scale.log()
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether weights are ratios of transition densities instead of an integral."""
-        return self.product.weights == "kernel"
-
     def log_prob(self, x: State, t: Time) -> Float64[Tensor, " rows"]:
         """``sum_i b_i log q_i`` at a time ()."""
         at = float(t)
@@ -248,7 +263,7 @@ class ComposedProcess(ContinuousProcess):
         return self.log_prob(x, torch.tensor(self.t_start, dtype=torch.float64)) - normal - self.log_start
 
     def leave(self, here: Evaluation, z: Tensor, std: float) -> Float64[Tensor, " rows"]:
-        """What a Gaussian move by the noise ``z`` takes off the log-weight: density and transition at its start."""
+        """What a Gaussian move by the noise ``z`` takes off the log-weight: density and transition there."""
         d = z[0].numel()
         return _square(z) / 2 + d * math.log(std) - self.log_prob(here.x, here.t)
 

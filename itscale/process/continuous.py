@@ -76,8 +76,13 @@ class ContinuousProcess:
     has_rates: ClassVar[bool] = False  # weights that correct the drift, as compositions have
 
     @property
+    def rate_share(self) -> float:
+        """The share of a step for which those weights grow at the rate of its start."""
+        return 1.0
+
+    @property
     def is_exact(self) -> bool:
-        """Whether those weights are ratios of transition densities."""
+        """Whether those weights are ratios of transition densities instead of an integral."""
         return False
 
     def __post_init__(self) -> None:

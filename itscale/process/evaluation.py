@@ -45,7 +45,7 @@ class Evaluation:
         """E[x_1 | x_t = x]: the posterior mean of the data."""
         return interpolants.denoised(self.kind, self.raw, self.x, self.coefficients)
 
-    @property
+    @cached_property
     def expected(self) -> Tensor:
         """The sample that this point is expected to lead to; the denoised one, but for compositions."""
         return self.denoised

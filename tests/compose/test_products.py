@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import torch
 
 import itscale
 from itscale.methods import FKC, SMC
@@ -39,8 +38,8 @@ class Case:
     log_z: float = 0.06
     pair: Any = experts
     reward: Any = None
-    process: Any = SDE()
-    method: Any = FKC()
+    process: Any = field(default_factory=SDE)
+    method: Any = field(default_factory=FKC)
     ess: float = 0.0
 
 

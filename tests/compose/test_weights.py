@@ -40,7 +40,7 @@ def slopes(function, x, h=1e-4):
 @pytest.mark.parametrize("powers", POWERS, ids=["1.5, .7", "-1, 2", "2, 2", "3", "of time"])
 @pytest.mark.parametrize("path", PATHS)
 def test_drift_and_rate_solve_the_weighted_fokker_planck_equation(path, powers, diffusion, gauge):
-    """Residual of ``d log p + div v + v d log p - g^2/2 (lap log p + |d log p|^2) - rate``, less a constant."""
+    """``d log p + div v + v d log p - g^2/2 (lap log p + |d log p|^2) = rate``, up to a constant."""
     process = composed(path, powers, diffusion, gauge)
     for t in (0.3, 0.6, 0.85):
         time = torch.tensor(t, dtype=torch.float64)
