@@ -204,11 +204,11 @@ class Engine:
         """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
         if self.process is None or not self.process.has_rates:
             return p
-        rate = self.pool.call("rates", p.rows, _one_level(p.level)).reshape(p.level.shape)
+        rate: Tensor = self.pool.call("rates", p.rows, _one_level(p.level)).reshape(p.level.shape)
         if self.process.is_exact:
             return replace(p, log_ratio=p.log_ratio + rate)
-        before: Tensor = p.carry.get("rate", rate)
-        since: Tensor = p.carry.get("rate_level", p.level)
+        before = p.carry.get("rate", rate)
+        since = p.carry.get("rate_level", p.level)
         share = self.process.rate_share
         gained = (self.times[p.level] - self.times[since]) * (share * before + (1 - share) * rate)
         carry = {**p.carry, "rate": rate, "rate_level": p.level}
