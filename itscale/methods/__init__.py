@@ -8,8 +8,8 @@ from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.epsilon_greedy import EpsilonGreedy
-from itscale.methods.funnel import Funnel
 from itscale.methods.fkc import FKC
+from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC

@@ -39,6 +39,7 @@ def hand_made(rewards: Tensor, condition: Tensor | None = None) -> Pilot:
     """A pilot with the rewards (m, steps) that are given."""
     steps = rewards.shape[1]
     times = torch.arange(steps, dtype=torch.float64) / steps
-    profile = Profile.fit(times, torch.ones(1, len(rewards), steps), rewards[None].double())
+    vague = torch.ones(1, len(rewards), steps)
+    profile = Profile.of_model(times, vague).with_reward(rewards[None].double())
     condition = torch.zeros(len(rewards), dtype=torch.int64) if condition is None else condition
     return Pilot(profile, rewards.double(), condition, Spent.nothing(), 0, 1.0, 1.0)
