@@ -3,6 +3,6 @@
 from itscale.advice.advised import Advice
 from itscale.advice.entry import advise
 from itscale.advice.pilot import Pilot, run_pilot
-from itscale.advice.prediction import Prediction
+from itscale.advice.prediction import Prediction, predict
 
-__all__ = ["Advice", "Pilot", "Prediction", "advise", "run_pilot"]
+__all__ = ["Advice", "Pilot", "Prediction", "advise", "predict", "run_pilot"]

@@ -41,7 +41,7 @@ def choose(
     if tilt == 0:
         return Chosen(Unguided(), ("Nothing has to be steered.",))
     spread = tilt * profile.reward_std
-    scoring = rules.scoring_for(pilot.seconds_per_call / pilot.seconds_per_row, profile.correlation, spread)
+    scoring = rules.scoring_for(pilot.rows_per_call, profile.correlation, spread)
     every, window = scoring.value
     particles = affordable(plan_of, steps)
     chain = rules.single_chain(particles, goal)

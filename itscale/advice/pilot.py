@@ -66,6 +66,11 @@ class Pilot:
         """Mean final reward."""
         return float(self.rewards[:, -1].mean())
 
+    @property
+    def rows_per_call(self) -> float:
+        """Cost of a reward call in network rows."""
+        return self.seconds_per_call / self.seconds_per_row if self.seconds_per_row > 0 else math.inf
+
     def correlation(self, level: int) -> float:
         """Squared correlation of the reward at a level with the final one."""
         c = self.covariance
