@@ -25,6 +25,7 @@ from itscale.methods.tds import TDS
 from itscale.methods.twisted import TwistedSMC
 from itscale.methods.unguided import Unguided
 from itscale.methods.vasr_max import VASRMax
+from itscale.methods.verifier_threshold import VerifierThreshold
 from itscale.methods.waste_free import WasteFreeSMC
 from itscale.methods.zero_order import ZeroOrderSearch
 
@@ -52,6 +53,7 @@ METHODS: dict[str, type] = {
     "vasr-max": VASRMax,
     "waste-free-smc": WasteFreeSMC,
     "psi-smc": PsiSMC,
+    "verifier-threshold": VerifierThreshold,
 }
 
 
@@ -98,6 +100,7 @@ __all__ = [
     "TwistedSMC",
     "Unguided",
     "VASRMax",
+    "VerifierThreshold",
     "WasteFreeSMC",
     "ZeroOrderSearch",
     "get_method",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from dataclasses import asdict, dataclass, replace
@@ -164,6 +165,19 @@ class Profile:
         if quantiles is not None:
             quantiles = tuple(tuple(sorted(weight * q + shift for q in row)) for row in quantiles)
         return replace(self, reward_std=abs(weight) * self.reward_std, quantiles=quantiles)
+
+    def thresholds(self, quantile: float) -> tuple[float, ...]:
+        """Rewards that this share of unguided trajectories stays below at every level, by interpolation.
+
+        Args:
+            quantile: between the first and the last of ``PROBABILITIES``.
+        """
+        if self.quantiles is None:
+            raise ConfigError("thresholds need a profile with quantiles: itscale.calibrate(model, reward)")
+        right = max(1, bisect.bisect_left(PROBABILITIES, quantile))
+        low, high = PROBABILITIES[right - 1], PROBABILITIES[right]
+        share = (quantile - low) / (high - low)
+        return tuple(q[right - 1] + share * (q[right] - q[right - 1]) for q in self.quantiles)
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""

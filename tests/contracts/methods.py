@@ -35,6 +35,7 @@ from itscale.methods import (
     TwistedSMC,
     Unguided,
     VASRMax,
+    VerifierThreshold,
     WasteFreeSMC,
     ZeroOrderSearch,
 )
@@ -45,7 +46,8 @@ from tests.solvers.drive import affine_law, gaussian
 # as a pilot might have found them; the claims hold for any numbers
 SPREAD = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.01)
 SLOPES = (0.0, 0.3, 0.5, 0.6, 0.8, 0.9, 1.0, 1.0)
-PROFILE = Profile(tuple(k / 8 for k in range(8)), SPREAD, SLOPES, SLOPES, reward_std=0.8)
+DECILES = tuple((-0.7, -0.4, -0.1, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3) for _ in range(8))
+PROFILE = Profile(tuple(k / 8 for k in range(8)), SPREAD, SLOPES, SLOPES, reward_std=0.8, quantiles=DECILES)
 
 CYCLES = (Interval(kappa_min=0.3, kappa_max=1.0, points=9, repeats=2),)
 ON_THE_ODE = (ZeroOrderSearch, PathSearch)
@@ -76,6 +78,8 @@ METHOD_CASES: list[Any] = [
     CoDe(particles=8, children=4, block=2, selection="soft"),
     Beam(particles=8, children=4),
     Beam(particles=8, children=4, selection="unbiased"),
+    SVDD(particles=8, children=4, selection="argmax", rollover="historical"),
+    VerifierThreshold(particles=4, profile=PROFILE),
     RBF(particles=4),
     RBF(particles=2, initial=3, threshold="parent", min_draws=2, draws=6, spend="published"),
     ParticleGibbs(particles=8),
@@ -297,7 +301,9 @@ def check_budget_is_obeyed(method: Any) -> None:
             spent = used(run(method, groups=2, budget=Budget(**{unit: 263})), unit)
             assert 263 - each * method.particles * method.neighbours < spent <= 263
         return
-    if isinstance(method, RBF):  # which spends what it gets, whatever the number of chains
+    if isinstance(
+        method, RBF | VerifierThreshold
+    ):  # which spends what it gets, whatever the number of chains
         for unit in ("nfe", "model_rows", "reward_calls"):
             limit = 263
             assert limit - method.particles <= used(

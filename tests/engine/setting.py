@@ -33,6 +33,7 @@ from itscale.methods import (
     TwistedSMC,
     Unguided,
     VASRMax,
+    VerifierThreshold,
     WasteFreeSMC,
     ZeroOrderSearch,
 )
@@ -47,7 +48,10 @@ CYCLES = (
     Interval(kappa_min=0.2, kappa_max=0.4, points=2),
 )
 SPREAD = (1.0, 0.8, 0.5, 0.3, 0.1, 0.05)
-PROFILE = Profile(tuple(k / 6 for k in range(6)), SPREAD, (0.2, 0.4, 0.6, 0.8, 0.9, 1.0))
+DECILES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+PROFILE = Profile(
+    tuple(k / 6 for k in range(6)), SPREAD, (0.2, 0.4, 0.6, 0.8, 0.9, 1.0), quantiles=(DECILES,) * 6
+)
 
 METHODS: dict[str, Any] = {
     "unguided": Unguided(particles=6),
@@ -77,6 +81,8 @@ METHODS: dict[str, Any] = {
     "beam": Beam(particles=3, children=4),
     "beam, unbiased": Beam(particles=3, children=4, selection="unbiased"),
     "code": CoDe(particles=2, children=3, block=2),
+    "verifier-threshold": VerifierThreshold(particles=3, initial=2, profile=PROFILE),
+    "svdd, rollover": SVDD(particles=2, children=3, selection="argmax", rollover="parent"),
     "rbf": RBF(particles=3, initial=2),
     "gibbs": ParticleGibbs(particles=4, sweeps=2),
     "gibbs, multinomial": ParticleGibbs(

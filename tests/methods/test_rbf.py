@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 import itscale
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods import RBF, SVDD, BestOfN
+from itscale.methods import RBF, SMC, SVDD, BestOfN, Profile, VerifierThreshold
 from itscale.noise import Address, Noise, Purpose
 from itscale.preparation import prepare
 from tests.oracles import mixture_16d
+from tests.solvers.drive import gaussian
 
 STEPS, CHAINS, INITIAL, SEED = 6, 2, 5, 3
 
@@ -28,12 +31,11 @@ def normal(purpose: int, move: int, slot: int) -> torch.Tensor:
 class PlainLoop:
     """One chain after the other, one draw at a time, as the algorithm is written down."""
 
-    def __init__(self, budget: int, threshold: str) -> None:
+    def __init__(self, quota: int, rounds: int, threshold: str, initial: int = INITIAL) -> None:
         self.model = mixture_16d()
         self.setup = prepare(self.model, process=itscale.SDE(), solver="ancestral", steps=STEPS)
-        self.threshold = threshold
-        self.quota = (budget - INITIAL * CHAINS) // (STEPS * CHAINS)
-        self.rounds = (budget - INITIAL * CHAINS) // CHAINS
+        self.threshold, self.initial = threshold, initial
+        self.quota, self.rounds = quota, rounds
         self.draws = [0] * (STEPS - 1)
 
     def look(self, x: torch.Tensor, level: int) -> tuple[torch.Tensor, float]:
@@ -41,7 +43,7 @@ class PlainLoop:
         return denoised, float(line(denoised).float())
 
     def chain(self, slot: int) -> tuple[torch.Tensor, float, int]:
-        noises = [normal(Purpose.INITIAL, 0, slot * INITIAL + i) for i in range(INITIAL)]
+        noises = [normal(Purpose.INITIAL, 0, slot * self.initial + i) for i in range(self.initial)]
         x = max(noises, key=lambda z: self.look(z, 0)[1])
         record, level = self.look(x, 0)[1], 0
         allowance, used, best = self.quota, 0, None
@@ -74,28 +76,50 @@ class PlainLoop:
 @pytest.mark.parametrize("threshold", ["historical", "parent"])
 @pytest.mark.parametrize("budget", [60, 141, 300])
 def test_chains_in_one_batch_draw_what_a_plain_loop_draws(threshold, budget):
-    plain = PlainLoop(budget, threshold)
-    result = itscale.sample(
+    left = budget - INITIAL * CHAINS
+    plain = PlainLoop(left // (STEPS * CHAINS), left // CHAINS, threshold)
+    method = RBF(particles=CHAINS, initial=INITIAL, threshold=threshold)
+    result = drawn(method, budget=itscale.Budget(nfe=budget))
+    check_draws(result, plain)
+    assert result.spent.nfe == result.spent.reward_calls == [INITIAL * CHAINS + plain.rounds * CHAINS]
+
+
+@pytest.mark.parametrize("threshold", ["historical", "parent"])
+@pytest.mark.parametrize("children", [1, 3, 12])
+def test_the_best_child_of_each_level_rolls_over_as_a_plain_loop_does(threshold, children):
+    plain = PlainLoop(children, children * (STEPS - 1), threshold, initial=1)
+    method = SVDD(particles=CHAINS, children=children, selection="argmax", rollover=threshold)
+    result = drawn(method)
+    check_draws(result, plain)
+    assert result.spent.nfe == result.spent.reward_calls == [CHAINS * (1 + children * (STEPS - 1))]
+    *early, last = result.notes["draws per level"]
+    assert last >= max(early)
+
+
+def drawn(method, **settings) -> itscale.Result:
+    return itscale.sample(
         mixture_16d(),
         reward=line,
-        method=RBF(particles=CHAINS, initial=INITIAL, threshold=threshold),
-        budget=itscale.Budget(nfe=budget),
+        method=method,
         process=itscale.SDE(),
         solver="ancestral",
         steps=STEPS,
         seed=SEED,
+        **settings,
     )
+
+
+def check_draws(result: itscale.Result, plain: PlainLoop) -> None:
     for slot in range(CHAINS):
         sample, score, level = plain.chain(slot)
         torch.testing.assert_close(result.samples[0, slot], sample[0], rtol=1e-9, atol=1e-9)
         assert float(result.rewards[0, slot]) == pytest.approx(score, rel=1e-6)
         assert level == STEPS - 1
     assert result.notes["draws per level"] == plain.draws
-    assert result.spent.nfe == result.spent.reward_calls == [INITIAL * CHAINS + plain.rounds * CHAINS]
 
 
 def search(
-    method, budget: int | None, kind: str, groups: int = 40, process=None, solver: str = "ancestral"
+    method, budget: int | None, kind: str, groups: int = 40, tilt: float = 1.0, **settings
 ) -> itscale.Result:
     model = mixture_16d(7)
     generator = torch.Generator().manual_seed(5)
@@ -104,33 +128,36 @@ def search(
     rewards = {
         "linear": lambda vectors: vectors @ (direction / direction.norm()),
         "quadratic": lambda vectors: -((vectors - center) ** 2).sum(-1),
+        "count": lambda vectors: -((vectors > 0.5).sum(-1).double() - 14).abs(),
     }
     return itscale.sample(
         model,
         reward=itscale.reward(name=kind, modality="vector")(rewards[kind]),
         method=method,
         budget=None if budget is None else itscale.Budget(nfe=budget),
-        process=process or itscale.SDE(),
-        solver=solver,
         steps=10,
         groups=groups,
+        tilt=tilt,
+        **{"process": itscale.SDE(), "solver": "ancestral", **settings},
     )
 
 
-@pytest.mark.parametrize("kind", ["linear", "quadratic"])
-def test_at_equal_cost_it_beats_best_of_n_and_not_the_best_child_at_every_step(kind):
+@pytest.mark.parametrize("kind", ["linear", "quadratic", "count"])
+def test_at_equal_cost_it_beats_best_of_n_and_neither_the_best_child_nor_a_sharp_tilt(kind):
     """As published on such models: rewards of the answers, 40 runs each, at most 500 NFE."""
     best = [
-        search(method, budget, kind).best().rewards.flatten()
-        for method, budget in (
-            (BestOfN(), 500),
-            (RBF(initial=25), 500),
-            (SVDD(particles=2, children=25, selection="argmax"), None),
+        search(method, budget, kind, tilt=tilt).best().rewards.flatten()
+        for method, budget, tilt in (
+            (BestOfN(), 500, 1.0),
+            (RBF(initial=25), 500, 1.0),
+            (SVDD(particles=2, children=25, selection="argmax"), None, 1.0),
+            (SMC(), 500, 16.0),
         )
     ]
-    plain, rolled, greedy = best
+    plain, rolled, greedy, sharp = best
     assert lead(rolled, plain) > 3
     assert lead(greedy, rolled) > (3 if kind == "linear" else 0)
+    assert lead(sharp, rolled) > (0 if kind == "count" else 3)
 
 
 def lead(better: torch.Tensor, worse: torch.Tensor) -> float:
@@ -153,6 +180,64 @@ def test_a_verifiers_threshold_accepts_whatever_passes_it():
     hard = search(RBF(accept=(1e9,) * 9), 300, "linear", groups=3)
     quota = (300 - 16) // 20
     assert hard.notes["draws per level"][:-1] == [6 * quota] * 8
+
+
+def test_calibrated_bars_are_those_of_the_profile():
+    deciles = tuple(tuple(0.1 * k * level + q for q in range(9)) for level, k in enumerate([3] * 10))
+    profile = Profile(tuple(k / 10 for k in range(10)), (1.0,) * 10, quantiles=deciles)
+    bars = [level[7] for level in deciles]
+    method = VerifierThreshold(quantile=0.8, profile=profile)
+    asked, given = search(method, 300, "linear", 3), search(RBF(accept=tuple(bars[1:])), 300, "linear", 3)
+    assert torch.equal(asked.samples, given.samples)
+    assert asked.notes == given.notes
+    assert profile.thresholds(0.85) == pytest.approx([level[7] + 0.5 for level in deciles])
+    assert profile.thresholds(0.1) == tuple(level[0] for level in deciles)
+    assert profile.thresholds(0.9) == pytest.approx([level[8] for level in deciles])
+    coarse = profile.on(torch.tensor([0.0, 0.45, 0.9], dtype=torch.float64))
+    assert coarse.quantiles[1] == pytest.approx(
+        [(a + b) / 2 for a, b in zip(deciles[4], deciles[5], strict=True)]
+    )
+
+
+def test_the_pilot_of_calibrated_bars_is_paid_for_apart():
+    result = search(VerifierThreshold(particles=2), 200, "linear", 2)
+    assert result.spent.nfe == [200] * 2
+    assert result.pilot.total("nfe") == 32 * 10
+    assert sum(result.notes["draws per level"][:-1]) < sum(result.notes["draws per level"])
+
+
+def test_a_profile_holds_the_deciles_of_early_rewards(tmp_path):
+    """One Gaussian: the denoised sample at t has mean m and variance a^2 s^4 / (a^2 s^2 + (1 - a)^2), a = t.
+
+    4096 trajectories know a decile to 0.027 standard deviations at the ends, and 50 steps cost 0.02.
+    """
+    reward = itscale.reward(name="first", modality="vector")(lambda vectors: vectors[:, 0])
+    profile = itscale.calibrate(
+        gaussian(0.4, 0.8), reward, steps=50, groups=4, trajectories=1024, solver="2m-sde"
+    )
+    normal_deciles = torch.special.ndtri(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
+    for level in (5, 20, 35, 49):
+        t = profile.times[level]
+        spread = t * 0.8**2 / math.sqrt(t**2 * 0.8**2 + (1 - t) ** 2)
+        expected = 0.4 + spread * normal_deciles
+        assert (torch.tensor(profile.quantiles[level]) - expected).abs().max() < 0.16 * spread
+    back = Profile.load(profile.save(tmp_path / "profile.json"))
+    assert back == profile
+
+
+def test_bars_that_cannot_be_had_are_refused():
+    bare = Profile((0.0, 0.5), (1.0, 0.5))
+    with pytest.raises(ConfigError, match="thresholds need a profile with quantiles"):
+        VerifierThreshold(profile=bare)
+    with pytest.raises(
+        ConfigError, match=r"quantile must be in \[0.1, 0.9\], which a profile holds, got 0.99"
+    ):
+        VerifierThreshold(quantile=0.99)
+    with pytest.raises(ConfigError, match="rollover must be 'parent', 'historical' or None"):
+        SVDD(selection="argmax", rollover="record")  # type: ignore[arg-type]
+    for settings in ({}, {"selection": "argmax", "score_every": 2}):
+        with pytest.raises(ConfigError, match="set selection='argmax', score_every=1 and no score_window"):
+            SVDD(rollover="parent", **settings)  # type: ignore[arg-type]
 
 
 def test_a_level_is_left_after_the_least_number_of_draws():
