@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from itscale.process import ContinuousProcess
-from itscale.solvers.dpm_solver_2m import two_step_row
+from itscale.solvers.dpm_solver_2m import exponential_moments, two_step_row
 from itscale.solvers.linear_update import LinearUpdate, Row
 from itscale.solvers.schedule import Schedule
 
@@ -27,12 +27,8 @@ def three_step_row(schedule: Schedule, level: int, depth: int, curvature: float 
     p, q = (1 / r0, -1 / r0, 0.0), (0.0, 1 / r1, -1 / r1)  # on D_i, D_(i-1), D_(i-2)
     slope = [a + (a - b) * r0 / (r0 + r1) for a, b in zip(p, q, strict=True)]
     bend = [2 * curvature * (a - b) / (r0 + r1) for a, b in zip(p, q, strict=True)]
-    whole = h + schedule.exponent[level]
-    i1 = -math.expm1(-whole)
-    i2 = 1 - i1 / whole
-    i3 = 1 / 2 - i2 / whole
-    alpha = schedule.alpha[level + 1]
-    b = [alpha * (i2 * s + i3 * c) for s, c in zip(slope, bend, strict=True)]
+    i2, i3 = exponential_moments(h + schedule.exponent[level])
+    b = [schedule.alpha[level + 1] * (i2 * s + i3 * c) for s, c in zip(slope, bend, strict=True)]
     return Row(schedule.kept(level), (schedule.pulled(level) + b[0], b[1], b[2]), schedule.noise_std(level))
 
 
@@ -49,7 +45,8 @@ class DPMSolver3M:
     (``legacy-3m``); here it is whole.
 
     Reference:
-        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, appendix B; as UniP-3, arXiv:2302.04867.
+        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, DPM-Solver++(3M) of its released
+        code; as UniP-3 of Zhao et al. (2023), "UniPC", arXiv:2302.04867.
     """
 
     is_stochastic: ClassVar[bool] = False
@@ -69,7 +66,7 @@ class Legacy3M:
     Its second derivative is half of what it should be. ``dpm++3m`` costs the same.
 
     Reference:
-        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, appendix B and its released code.
+        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, its released code.
     """
 
     is_stochastic: ClassVar[bool] = False

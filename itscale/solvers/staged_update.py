@@ -160,12 +160,25 @@ class StagedUpdate:
     takes_levels: bool = False
 
     @classmethod
-    def build(cls, schedule: Schedule, step: Callable[[Step], Form], from_noise: Tableau) -> StagedUpdate:
-        """Write ``step`` down for every level; from pure noise take ``from_noise`` in ``1 / kappa``."""
+    def build(
+        cls,
+        schedule: Schedule,
+        step: Callable[[Step], Form],
+        from_noise: Tableau,
+        last: Callable[[Step], Form] | None = None,
+    ) -> StagedUpdate:
+        """Write ``step`` down for every level; from pure noise take ``from_noise`` in ``1 / kappa``.
+
+        ``last`` is another step for the last move before the jump.
+        """
         path = schedule.process.interpolant
         moves = [Step(path, *ends) for ends in itertools.pairwise(schedule.t[:-1])]
+        formulas = [step] * len(moves)
+        if moves and last is not None:
+            formulas[-1] = last
         jump = Stage(schedule.t[-1], (0.0, 1.0))
-        return cls((*(write(move, step, from_noise) for move in moves), (jump,)))
+        written = (write(move, formula, from_noise) for move, formula in zip(moves, formulas, strict=True))
+        return cls((*written, (jump,)))
 
     def is_noisy(self, level: int) -> bool:
         return False

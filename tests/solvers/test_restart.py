@@ -21,6 +21,7 @@ from itscale.solvers import (
     Ancestral,
     Churn,
     DPMSolver2M,
+    DPMSolver3S,
     EulerMaruyama,
     Heun,
     Interval,
@@ -29,6 +30,7 @@ from itscale.solvers import (
     restart_preset,
 )
 from itscale.solvers.restart import Cycle, CycleKernel
+from tests.contracts.solvers import ode_errors
 from tests.engine.setting import Network, wrapped
 from tests.oracles import gm2, mixture_1d, mixture_2d
 from tests.solvers.drive import affine_law, drive, gaussian, kappa_grid, looker, slope
@@ -93,6 +95,17 @@ def test_published_settings_cost_what_they_state(name):
     setup = prepare(mixture_2d(path), particles=1, **preset.settings())
     assert setup.plan.nfe == preset.nfe == int(name.rsplit("-", 1)[1]) or name.startswith("stable")
     assert setup.plan.nfe == preset.nfe
+
+
+def test_a_second_order_end_leaves_order_three_and_saves_an_evaluation():
+    plain, eased = (ode_errors(s, (64, 128)) for s in (DPMSolver3S(), DPMSolver3S(second_order_end=True)))
+    assert slope(eased) > 2.7
+    assert eased != plain
+    costs = [
+        prepare(mixture_2d(VP()), particles=1, steps=6, solver=s, process=ODE()).plan.nfe
+        for s in (DPMSolver3S(), DPMSolver3S(second_order_end=True))
+    ]
+    assert costs == [3 * 5 + 1, 3 * 6 - 3]
 
 
 def test_a_published_setting_runs_and_spends_what_it_states():

@@ -24,7 +24,7 @@ from itscale.solvers import (
     Langevin,
     NoiseSDE2M,
 )
-from itscale.solvers.dpm_solver_3m_sde import exponential_moments
+from itscale.solvers.dpm_solver_2m import exponential_moments
 from itscale.solvers.schedule import Schedule
 from itscale.solvers.staged_sde import StagedSDE
 from tests.contracts.solvers import EDM_PATH, KAPPA_MAX, KAPPA_MIN, check_order, variance_errors
