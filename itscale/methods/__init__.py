@@ -10,6 +10,8 @@ from itscale.methods.das import DAS
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
+from itscale.methods.dts import DTS
+from itscale.methods.dts_star import DTSStar
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -44,6 +46,8 @@ METHODS: dict[str, type] = {
     "beam": Beam,
     "rbf": RBF,
     "fkc": FKC,
+    "dts": DTS,
+    "dts-star": DTSStar,
     "particle-gibbs": ParticleGibbs,
     "zero-order": ZeroOrderSearch,
     "search-over-paths": PathSearch,
@@ -73,6 +77,7 @@ __all__ = [
     "CTS",
     "DAS",
     "FKC",
+    "DTS",
     "METHODS",
     "RBF",
     "SMC",
@@ -85,6 +90,7 @@ __all__ = [
     "Cost",
     "EpsilonGreedy",
     "Funnel",
+    "DTSStar",
     "ImportanceSampling",
     "Method",
     "Needs",

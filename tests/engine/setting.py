@@ -13,6 +13,7 @@ from itscale.engine import Engine, Worker
 from itscale.methods import (
     CTS,
     DAS,
+    DTS,
     RBF,
     SMC,
     SVDD,
@@ -22,6 +23,7 @@ from itscale.methods import (
     CoDe,
     EpsilonGreedy,
     Funnel,
+    DTSStar,
     ImportanceSampling,
     NestedSMC,
     ParticleGibbs,
@@ -84,6 +86,9 @@ METHODS: dict[str, Any] = {
     "verifier-threshold": VerifierThreshold(particles=3, initial=2, profile=PROFILE),
     "svdd, rollover": SVDD(particles=2, children=3, selection="argmax", rollover="parent"),
     "rbf": RBF(particles=3, initial=2),
+    "dts": DTS(particles=5, walkers=3),
+    "dts, tree": DTS(particles=4, walkers=2, branch_every=2, weights="tree", widening=0.5),
+    "dts-star": DTSStar(particles=4, walkers=3),
     "gibbs": ParticleGibbs(particles=4, sweeps=2),
     "gibbs, multinomial": ParticleGibbs(
         particles=4, sweeps=2, burn_in=0, scheme="multinomial", ess_threshold=1.0

@@ -67,7 +67,9 @@ def test_a_plan_costs_what_the_run_spends(name, solver):
     spent = itscale.sample(wrapped(Network()), groups=2, **setting).spent
     assert spent.nfe == [plan.nfe] * 2
     assert spent.backward_rows == 2 * plan.gradients
-    if method.needs.reward:
+    if name.startswith("dts"):  # roll-outs that branch off late are short, so there are more of them
+        assert all(plan.particles <= calls <= plan.reward_calls for calls in spent.reward_calls)
+    elif method.needs.reward:
         assert spent.reward_calls == [plan.reward_calls] * 2
 
 

@@ -38,11 +38,11 @@ def test_groups_give_equal_bits_together_alone_and_in_any_order(name, event, gui
     alone = run(event, METHODS[name], [3], [1.0], guidance=guidance)
     for field in TENSORS:
         axis = 1 if field == "ess" else 0
-        whole = getattr(together, field)
-        torch.testing.assert_close(
-            getattr(turned, field), whole.index_select(axis, torch.tensor([2, 0, 1])), **EQUAL
-        )
-        torch.testing.assert_close(getattr(alone, field), whole.narrow(axis, 1, 1), **EQUAL)
+        whole, other, single = (getattr(result, field) for result in (together, turned, alone))
+        if field == "ess" and name.startswith("dts"):  # the slowest group says how many steps a run takes
+            whole, other, single = whole[-1:], other[-1:], single[-1:]
+        torch.testing.assert_close(other, whole.index_select(axis, torch.tensor([2, 0, 1])), **EQUAL)
+        torch.testing.assert_close(single, whole.narrow(axis, 1, 1), **EQUAL)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=str)
