@@ -121,6 +121,7 @@ def prepare(
         model.rows_per_look,
         DENOISED_COST if forecast is None else forecast.cost,
         tuple(dynamics.interpolant.kappa(times[:-1]).tolist()),
+        reward is not None,
         reward is not None and as_reward(reward).gradient_ready,
     )
     plan = chosen.plan(cost, budget)

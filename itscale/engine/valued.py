@@ -75,7 +75,7 @@ class ValuedWorker(Worker):
             source = group if of is None else group[of]
             parts = [self._evaluate(x[p], where, source[p]) for p in self._chunks(len(x))]
             raw = torch.cat([p.raw for p in parts])
-            return Evaluation(x, parts[0].t, parts[0].kind, raw, parts[0].interpolant)
+            return self.process.evaluation(x, parts[0].t, raw)
 
         def normals(count: int, common: bool) -> State:
             address = at.address[index]

@@ -83,8 +83,8 @@ class Worker:
         if rows.raw is not None:
             return rows
         raw: Tensor | None = None
-        for part in self._chunks(len(rows)):
-            found = self._evaluate(rows.x[part], _part(level, part), at.group[part]).raw
+        for part, k in self._parts(level, len(rows)):
+            found = self._evaluate(rows.x[part], k, at.group[part]).raw
             raw = _room(len(rows), found, rows.x.dtype) if raw is None else raw
             raw[part] = found
         return rows.with_(raw=raw)
@@ -97,8 +97,8 @@ class Worker:
         """
         process, found = self.process, []
         assert isinstance(process, ComposedProcess)
-        for part in self._chunks(len(rows)):
-            here = process.evaluation(rows.x[part], self.times[_part(level, part)], _present(rows.raw)[part])
+        for part, k in self._parts(level, len(rows)):
+            here = process.evaluation(rows.x[part], self.times[k], _present(rows.raw)[part])
             if not process.is_exact:
                 found.append(here.rate())
             elif rows.origin is None:
@@ -114,11 +114,11 @@ class Worker:
         raw: Tensor | None = None
         gradient = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
-        for part in self._chunks(len(rows), self._backward_chunk):
+        for part, k in self._parts(level, len(rows), self._backward_chunk):
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_()
-                here = self._evaluate(x, _part(level, part), at.group[part])
-                reward = self._raw_reward(self._outlook(here, level, part), level, at, part)
+                here = self._evaluate(x, k, at.group[part])
+                reward = self._raw_reward(self._outlook(here, k), k, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
             raw = _room(len(rows), here.raw, rows.x.dtype) if raw is None else raw
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
@@ -130,16 +130,16 @@ class Worker:
         assert rows.raw is not None, "score needs a look first"
         gradient = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
-        for part in self._chunks(len(rows), self._backward_chunk):
-            here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
+        for part, k in self._parts(level, len(rows), self._backward_chunk):
+            here = self._evaluation(rows.x[part], k, rows.raw[part])
             with torch.enable_grad():
-                denoised = self._outlook(here, level, part).detach().requires_grad_()
-                reward = self._raw_reward(denoised, level, at, part)
+                denoised = self._outlook(here, k).detach().requires_grad_()
+                reward = self._raw_reward(denoised, k, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), denoised)[0]
             values[part] = reward.detach().double()
         return rows.with_(gradient=gradient), Scored.of(values, rows.x)
 
-    def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: slice) -> Tensor:
+    def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: Any) -> Tensor:
         assert self.reward is not None
         return self.reward.raw(self.process.model.decode(denoised), self._facts(level, at, part))
 
@@ -208,22 +208,19 @@ class Worker:
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:
         """Score the denoised sample of every row, or the state itself on the last level."""
         assert self.reward is not None
-        values, valid, finite, reasons, decoded, calls = [], [], [], [], [], []
-        for part in self._chunks(len(rows)):
-            samples = self._decode(rows, level, at, part)
-            done = self.reward.score(samples, self._facts(level, at, part))
-            values.append(done.values)
-            valid.append(done.valid)
-            finite.append(finite_rows(rows.x[part]))
+        packed = torch.empty(3, len(rows), dtype=torch.float64, device=rows.x.device)
+        calls, reasons, decoded = torch.zeros(len(rows), dtype=torch.int64), [], []
+        for part, k in self._parts(level, len(rows)):
+            samples = self._decode(rows, k, part)
+            done = self.reward.score(samples, self._facts(k, at, part))
+            packed[0, part], packed[1, part] = done.values.to(packed), done.valid.to(packed)
+            packed[2, part] = finite_rows(rows.x[part]).to(packed)
+            calls[part] = (torch.arange(len(done.values)) < done.calls).long()
             reasons.extend(r for r in done.reasons or () if r)
-            calls.append(torch.arange(len(done.values)) < done.calls)
             if keep_samples:
                 decoded.append(samples)
-        packed = torch.stack(
-            [torch.cat(values).double(), torch.cat(valid).double(), torch.cat(finite).double()]
-        )
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
-        scored = Scored(reward, ok.bool(), alive.bool(), torch.cat(calls).long(), tuple(reasons[:8]))
+        scored = Scored(reward, ok.bool(), alive.bool(), calls, tuple(reasons[:8]))
         return rows.with_(samples=torch.cat(decoded)) if keep_samples else rows, scored
 
     @torch.no_grad()
@@ -256,8 +253,8 @@ class Worker:
         """Put the denoised sample in place of every state."""
         assert rows.raw is not None, "denoise needs a look first"
         x = torch.empty_like(rows.x)
-        for part in self._chunks(len(rows)):
-            x[part] = self._evaluation(rows.x[part], _part(level, part), rows.raw[part]).denoised
+        for part, k in self._parts(level, len(rows)):
+            x[part] = self._evaluation(rows.x[part], k, rows.raw[part]).denoised
         return Rows(x)
 
     @torch.no_grad()
@@ -267,7 +264,7 @@ class Worker:
         decoded = 0
         if rows.samples is None:
             decoded = len(rows)
-            parts = [self._decode(rows, last, at, part) for part in self._chunks(len(rows))]
+            parts = [self._decode(rows, last, part) for part in self._chunks(len(rows))]
             rows = rows.with_(samples=torch.cat(parts))
         assert rows.samples is not None
         held_out = None
@@ -295,7 +292,7 @@ class Worker:
         Yields the move, its rows, what they remember from now on, their log p - log q, and their noise.
         """
         index = torch.arange(len(at))[part]
-        if isinstance(level, int) or kernel.takes_levels:
+        if isinstance(level, int) or (kernel.takes_levels and not self.bitwise):
             pieces: list[tuple[int | Tensor, Tensor, Any]] = [(_part(level, part), index, part)]
         else:
             here = level[part]
@@ -379,21 +376,22 @@ class Worker:
         parts = []
         for part in self._chunks(len(rows)):
             here = self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part])
-            parts.append(self._outlook(here, level, part).flatten(1))
+            parts.append(self._outlook(here, _part(level, part)).flatten(1))
         return Context(torch.cat(parts).reshape(*value.shape, -1), value.to(rows.x.device))
 
-    def _decode(self, rows: Rows, level: int | Tensor, at: Place, part: slice) -> Tensor:
+    def _decode(self, rows: Rows, level: int | Tensor, part: Any) -> Tensor:
+        """Samples of a part of the rows, whose level is given."""
         if isinstance(level, int) and level == self.times.shape[0] - 1:
             return self.process.model.decode(rows.x[part])
         assert rows.raw is not None, "score needs a look first"
-        here = self._evaluation(rows.x[part], _part(level, part), rows.raw[part])
-        return self.process.model.decode(self._outlook(here, level, part))
+        here = self._evaluation(rows.x[part], level, rows.raw[part])
+        return self.process.model.decode(self._outlook(here, level))
 
-    def _outlook(self, here: Evaluation, level: int | Tensor, part: slice) -> Tensor:
+    def _outlook(self, here: Evaluation, level: int | Tensor) -> Tensor:
         """The sample that a reward judges: what is expected, and at the last look what the jump will make."""
         if not self.process.has_rates:
             return here.denoised
-        is_last = torch.as_tensor(_part(level, part)) >= self.times.shape[0] - 2
+        is_last = torch.as_tensor(level) >= self.times.shape[0] - 2
         if bool(is_last.all()):
             return here.denoised
         return torch.where(expand_over_event(is_last, here.x).bool(), here.denoised, here.expected)
@@ -428,19 +426,31 @@ class Worker:
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
 
+    def _parts(
+        self, level: int | Tensor, total: int, size: int | None = None
+    ) -> Iterator[tuple[Any, int | Tensor]]:
+        """Yield parts of the rows with their level, one per row where rows differ.
+
+        Where bits count a part has one level: factors that differ by row round in another way.
+        """
+        if isinstance(level, int) or not self.bitwise:
+            yield from ((part, _part(level, part)) for part in self._chunks(total, size))
+            return
+        for k in level.unique().tolist():
+            yield from ((part, k) for part in (level == k).nonzero()[:, 0].split(size or self.chunk))
+
     def _address(self, at: Place, rows: slice | Tensor) -> Address:
         a = at.address[rows]
         if torch.device(self.device).type == "cpu":
             return a
         return Address(*(f.to(self.device, non_blocking=True) for f in (a.group, a.move, a.slot, a.draw)))
 
-    def _facts(self, level: int | Tensor, at: Place, part: slice) -> dict[str, Any]:
-        """What a reward may ask for; one entry per row of the micro-batch where rows differ."""
-        here = _part(level, part)
+    def _facts(self, level: int | Tensor, at: Place, part: Any) -> dict[str, Any]:
+        """What a reward may ask for at a part of the rows, whose level is given."""
         return {
-            "step": here,
-            "t": self.times[here],
-            "is_final": here == self.times.shape[0] - 1,
+            "step": level,
+            "t": self.times[level],
+            "is_final": level == self.times.shape[0] - 1,
             "conditions": [self.conditions[i] for i in at.group[part].tolist()],
         }
 

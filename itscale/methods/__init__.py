@@ -7,11 +7,11 @@ from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
+from itscale.methods.dts import DTS
+from itscale.methods.dts_star import DTSStar
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
-from itscale.methods.dts import DTS
-from itscale.methods.dts_star import DTSStar
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
@@ -76,8 +76,8 @@ def get_method(value: str | Method) -> Method:
 __all__ = [
     "CTS",
     "DAS",
-    "FKC",
     "DTS",
+    "FKC",
     "METHODS",
     "RBF",
     "SMC",
@@ -88,9 +88,9 @@ __all__ = [
     "Claim",
     "CoDe",
     "Cost",
+    "DTSStar",
     "EpsilonGreedy",
     "Funnel",
-    "DTSStar",
     "ImportanceSampling",
     "Method",
     "Needs",

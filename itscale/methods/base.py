@@ -55,7 +55,7 @@ class Cost:
         rows_per_look: network rows per look.
         score: what a score before the last look costs.
         kappa: per level, the noise-to-signal ratio.
-        has_gradient: whether the reward is differentiable.
+        has_reward, has_gradient: whether there is a reward, and a differentiable one.
     """
 
     steps: int
@@ -64,6 +64,7 @@ class Cost:
     rows_per_look: int = 1
     score: ScoreCost = DENOISED_COST
     kappa: tuple[float, ...] = ()
+    has_reward: bool = True
     has_gradient: bool = False
 
     def trajectory(self) -> int:

@@ -65,7 +65,8 @@ class FKC:
 
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         def cost_of(n: int) -> Plan:
-            return Plan(n, n * cost.trajectory(), n * cost.steps)
+            scores = n * cost.steps if cost.has_reward else 0
+            return cost.plan(n, n * cost.trajectory(), scores, max(0, scores - n))
 
         return plan_particles(self.particles, 64, cost_of, budget, cost.rows_per_look)
 

@@ -10,6 +10,7 @@ import torch
 import itscale
 from itscale.errors import BudgetError, ConfigError
 from itscale.methods import RBF, SMC, SVDD, BestOfN, Profile, VerifierThreshold
+from itscale.methods.profile import PROBABILITIES
 from itscale.noise import Address, Noise, Purpose
 from itscale.preparation import prepare
 from tests.oracles import mixture_16d
@@ -183,20 +184,18 @@ def test_a_verifiers_threshold_accepts_whatever_passes_it():
 
 
 def test_calibrated_bars_are_those_of_the_profile():
-    deciles = tuple(tuple(0.1 * k * level + q for q in range(9)) for level, k in enumerate([3] * 10))
-    profile = Profile(tuple(k / 10 for k in range(10)), (1.0,) * 10, quantiles=deciles)
-    bars = [level[7] for level in deciles]
-    method = VerifierThreshold(quantile=0.8, profile=profile)
+    kept = len(PROBABILITIES)
+    quantiles = tuple(tuple(0.3 * level + q for q in range(kept)) for level in range(10))
+    profile = Profile(tuple(k / 10 for k in range(10)), (1.0,) * 10, quantiles=quantiles)
+    bars = [level[4] for level in quantiles]
+    method = VerifierThreshold(quantile=PROBABILITIES[4], profile=profile)
     asked, given = search(method, 300, "linear", 3), search(RBF(accept=tuple(bars[1:])), 300, "linear", 3)
     assert torch.equal(asked.samples, given.samples)
     assert asked.notes == given.notes
-    assert profile.thresholds(0.85) == pytest.approx([level[7] + 0.5 for level in deciles])
-    assert profile.thresholds(0.1) == tuple(level[0] for level in deciles)
-    assert profile.thresholds(0.9) == pytest.approx([level[8] for level in deciles])
-    coarse = profile.on(torch.tensor([0.0, 0.45, 0.9], dtype=torch.float64))
-    assert coarse.quantiles[1] == pytest.approx(
-        [(a + b) / 2 for a, b in zip(deciles[4], deciles[5], strict=True)]
-    )
+    between = (PROBABILITIES[4] + PROBABILITIES[5]) / 2
+    assert profile.thresholds(between) == pytest.approx([level[4] + 0.5 for level in quantiles])
+    assert profile.thresholds(PROBABILITIES[0]) == pytest.approx([level[0] for level in quantiles])
+    assert profile.thresholds(PROBABILITIES[-1]) == pytest.approx([level[-1] for level in quantiles])
 
 
 def test_the_pilot_of_calibrated_bars_is_paid_for_apart():
@@ -206,20 +205,20 @@ def test_the_pilot_of_calibrated_bars_is_paid_for_apart():
     assert sum(result.notes["draws per level"][:-1]) < sum(result.notes["draws per level"])
 
 
-def test_a_profile_holds_the_deciles_of_early_rewards(tmp_path):
+def test_a_profile_holds_quantiles_of_early_rewards(tmp_path):
     """One Gaussian: the denoised sample at t has mean m and variance a^2 s^4 / (a^2 s^2 + (1 - a)^2), a = t.
 
-    4096 trajectories know a decile to 0.027 standard deviations at the ends, and 50 steps cost 0.02.
+    4096 trajectories know the outer ones to 0.033 standard deviations, and 50 steps cost 0.02.
     """
     reward = itscale.reward(name="first", modality="vector")(lambda vectors: vectors[:, 0])
     profile = itscale.calibrate(
         gaussian(0.4, 0.8), reward, steps=50, groups=4, trajectories=1024, solver="2m-sde"
     )
-    normal_deciles = torch.special.ndtri(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
+    normal = torch.special.ndtri(torch.tensor(PROBABILITIES, dtype=torch.float64))
     for level in (5, 20, 35, 49):
         t = profile.times[level]
         spread = t * 0.8**2 / math.sqrt(t**2 * 0.8**2 + (1 - t) ** 2)
-        expected = 0.4 + spread * normal_deciles
+        expected = 0.4 + spread * normal
         assert (torch.tensor(profile.quantiles[level]) - expected).abs().max() < 0.16 * spread
     back = Profile.load(profile.save(tmp_path / "profile.json"))
     assert back == profile
@@ -230,7 +229,7 @@ def test_bars_that_cannot_be_had_are_refused():
     with pytest.raises(ConfigError, match="thresholds need a profile with quantiles"):
         VerifierThreshold(profile=bare)
     with pytest.raises(
-        ConfigError, match=r"quantile must be in \[0.1, 0.9\], which a profile holds, got 0.99"
+        ConfigError, match=r"quantile must be in \[0.05, 0.95\], which a profile holds, got 0.99"
     ):
         VerifierThreshold(quantile=0.99)
     with pytest.raises(ConfigError, match="rollover must be 'parent', 'historical' or None"):
