@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from itscale.advice import predict, run_pilot
-from itscale.methods import CTS, SMC, SVDD
+from itscale.methods import CTS, SMC, SVDD, Unguided
 from itscale.methods.base import Method
 from itscale.models import GaussianMixture
 from itscale.process import SDE
@@ -77,8 +77,8 @@ def few(groups: int) -> None:
         profile = calibrate(model, reward, steps=10, solver=SOLVER, groups=1, trajectories=512, seed=1)
         tilt = 2.0 / profile.reward_std
         large = run(model, reward, CTS(particles=1024, profile=profile, drift="none"), tilt, 10, 4)
-        expected, base = large.expect(large.rewards).value, sample(model, reward=reward, n=2048, steps=10)
-        middle = float(base.rewards.mean())
+        expected = large.expect(large.rewards).value
+        middle = float(run(model, reward, Unguided(particles=2048), tilt, 10, 1).rewards.mean())
         for nfe in (30, 50, 70):
             children = (nfe - 1) // 9
             methods: list[tuple[Method, float]] = [
