@@ -11,10 +11,11 @@ Gaussian, which is read off its coefficients, so that there is no Monte Carlo er
 
 from __future__ import annotations
 
-from itscale.solvers import SOLVERS, Langevin, Restart
+from itscale.solvers import GMSDE, SOLVERS, Langevin, Restart
 from tests.contracts.solvers import adds_noise, ode_errors, slope, variance_errors
 
 NO_ORDER = {
+    GMSDE: "exact",
     Langevin: "bias of the moves",
     Restart: "that of its main solver",
 }

@@ -17,7 +17,10 @@ from itscale.solvers.dpm_solver_3m_sde import SDE3M
 from itscale.solvers.dpm_solver_v3 import DPMSolverV3
 from itscale.solvers.dual_fast import DualFast
 from itscale.solvers.euler_maruyama import EulerMaruyama
+from itscale.solvers.evodiff import EVODiff
 from itscale.solvers.glass import Glass
+from itscale.solvers.gm_ode import GMODE
+from itscale.solvers.gm_sde import GMSDE
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
 from itscale.solvers.langevin import Langevin
@@ -66,6 +69,8 @@ SOLVERS: dict[str, type] = {
     "langevin": Langevin,
     "glass": Glass,
     "edm-churn": Churn,
+    "gm-ode": GMODE,
+    "gm-sde": GMSDE,
     "restart": Restart,
 }
 ALIASES = {"euler": "ddim", "dpm-solver++2m": "dpm++2m", "em": "euler-maruyama", "ddpm": "ancestral"}
@@ -90,6 +95,8 @@ __all__ = [
     "DEIS",
     "DPMSDE",
     "GHVB",
+    "GMODE",
+    "GMSDE",
     "IPNDM",
     "LMS",
     "PNDM",
@@ -111,6 +118,7 @@ __all__ = [
     "DPMSolverV3",
     "DualFast",
     "EDMHeun",
+    "EVODiff",
     "EulerMaruyama",
     "Glass",
     "HeavyBall",

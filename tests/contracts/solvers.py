@@ -20,6 +20,8 @@ from itscale.solvers import (
     DEIS,
     DPMSDE,
     GHVB,
+    GMODE,
+    GMSDE,
     IPNDM,
     LMS,
     PNDM,
@@ -100,10 +102,13 @@ SOLVER_CASES: list[Solver] = [
     Glass(),
     Glass(inner_steps=2, inner_solver="ddim"),
     Churn(s_churn=5.0),
+    GMODE(),
+    GMSDE(),
     Restart(),
     Restart((Interval(kappa_min=0.5, kappa_max=3.0, points=4),), main="2m-sde", inner="dpm++sde"),
 ]
 EXEMPT: dict[tuple[str, type], str] = {
+    ("check_order", GMSDE): "exact in any number of steps; see test_mixture_solvers",
     ("check_order", Restart): "its own grid does not become finer with the main one; see test_restart",
     (
         "check_order",

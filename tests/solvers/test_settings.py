@@ -24,6 +24,7 @@ from itscale.solvers import (
     DEIS,
     DPMSDE,
     GHVB,
+    GMSDE,
     IPNDM,
     LMS,
     SOLVERS,
@@ -117,7 +118,7 @@ class ByDensity(SMC):
     needs: ClassVar[Needs] = Needs(noise=True, density=True)
 
 
-@pytest.mark.parametrize("name", [n for n in SOLVERS if is_noisy(n)])
+@pytest.mark.parametrize("name", [n for n in SOLVERS if is_noisy(n) and SOLVERS[n] is not GMSDE])
 def test_methods_that_weight_by_density_refuse_solvers_without_one_before_any_call(name):
     network = Counted()
     model = models.wrap(network, predicts="velocity", interpolant="linear", event_shape=(2,))
