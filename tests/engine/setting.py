@@ -84,6 +84,8 @@ METHODS: dict[str, Any] = {
     "vasr-max": VASRMax(particles=6, ess_threshold=0.9),
     "beam": Beam(particles=3, children=4),
     "beam, unbiased": Beam(particles=3, children=4, selection="unbiased"),
+    "beam, narrowing": Beam(particles=5, children=2, schedule="narrowing"),
+    "beam, narrowing, unbiased": Beam(particles=4, schedule="narrowing", selection="unbiased"),
     "code": CoDe(particles=2, children=3, block=2),
     "verifier-threshold": VerifierThreshold(particles=3, initial=2, profile=PROFILE),
     "svdd, rollover": SVDD(particles=2, children=3, selection="argmax", rollover="parent"),
