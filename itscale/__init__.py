@@ -36,6 +36,7 @@ _NAMES = {
     "sample": "itscale.sampling",
     "advise": "itscale.advice",
     "calibrate": "itscale.sampling",
+    "fit_value": "itscale.sampling",
     "tilt_log_z": "itscale.sampling",
     "reward": "itscale.scoring",
     "Result": "itscale.result",
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     from itscale.models import load
     from itscale.process import ODE, SDE, Epsilon
     from itscale.result import Result
-    from itscale.sampling import calibrate, sample, tilt_log_z
+    from itscale.sampling import calibrate, fit_value, sample, tilt_log_z
     from itscale.scoring import reward
 
 

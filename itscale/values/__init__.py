@@ -4,6 +4,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.values.base import DENOISED_COST, Forecast, ScoreCost, Sight, Value
 from itscale.values.denoised import Denoised
 from itscale.values.flow_map import FlowMap
+from itscale.values.learned import Learned
 from itscale.values.look_ahead import LookAhead
 from itscale.values.many_sample import ManySample
 from itscale.values.soft_mean import certainty_equivalent
@@ -13,6 +14,7 @@ VALUES: dict[str, type] = {
     "look-ahead": LookAhead,
     "many-sample": ManySample,
     "flow-map": FlowMap,
+    "learned": Learned,
 }
 
 
@@ -24,6 +26,8 @@ def get_value(value: str | Value) -> Value:
             raise unknown_name("value", value, VALUES)
         if name == "flow-map":
             raise ConfigError("flow-map needs its map: value=values.FlowMap(map)")
+        if name == "learned":
+            raise ConfigError("learned needs its file: value=values.Learned(path)")
         return VALUES[name]()
     if not hasattr(value, "build"):
         raise ConfigError(f"value must be a name or a value such as ManySample(samples=4), got {value!r}")
@@ -36,6 +40,7 @@ __all__ = [
     "Denoised",
     "FlowMap",
     "Forecast",
+    "Learned",
     "LookAhead",
     "ManySample",
     "ScoreCost",
