@@ -289,6 +289,8 @@ def _name(model: Any) -> str:
 
 
 def _times(first: Exponent, second: Exponent) -> Exponent:
+    if first == 1:
+        return second
     if callable(first) or callable(second):
         return lambda t: _value(first, t) * _value(second, t)
     return float(first) * float(second)
