@@ -144,28 +144,46 @@ def test_pilot_and_run_have_different_noise():
     assert not set(pilot.rewards[:, -1].tolist()) & set(run.rewards[0].tolist())
 
 
+class Conditional:
+    """The mixture, whatever the condition."""
+
+    def __getattr__(self, name):
+        return getattr(MIXTURE, name)
+
+    def encode(self, conditions):
+        return None
+
+
+@itscale.reward(name="shifted", modality="vector")
+def shifted(vectors, conditions):
+    """What counts is the first coordinate, not the level that the condition sets."""
+    return vectors[:, 0] + 100 * torch.tensor(conditions)
+
+
 def test_conditions_are_tried_evenly_and_compared_within():
-    """A reward that is the condition and noise: what counts is the noise."""
-
-    @itscale.reward(name="shifted", modality="vector")
-    def shifted(vectors, conditions):
-        return vectors[:, 0] + 100 * torch.tensor(conditions)
-
-    class Conditional:
-        """The mixture, whatever the condition."""
-
-        def __getattr__(self, name):
-            return getattr(MIXTURE, name)
-
-        def encode(self, conditions):
-            return None
-
     listed = list(range(40))
     pilot = run_pilot(Conditional(), as_reward(shifted), listed, 96, steps=5, **SOLVER)  # type: ignore[arg-type]
     assert len(pilot.condition.unique()) == pilots.CONDITIONS
     assert len(pilot.rewards) == 96
     assert float(pilot.covariance[-1, -1]) < 10
     assert pilot.rewards[:, -1].max() > 3000  # conditions from the whole list
+
+
+def test_settings_run_one_group_a_condition():
+    found = advise(Conditional(), shifted, 50, steps=5, condition=[1, 2], trajectories=32, **SOLVER)  # type: ignore[arg-type]
+    result = itscale.sample(Conditional(), **found.settings())  # type: ignore[arg-type]
+    assert result.groups == 2
+    assert result.spent.nfe == [found.plan.nfe] * 2
+
+
+def test_a_score_that_is_missing_at_any_level_leaves_the_trajectory_out():
+    @itscale.reward(name="early holes", modality="vector")
+    def holes(vectors, is_final):
+        return torch.where((vectors[:, 1] > 0.5) & (not is_final), torch.nan, vectors[:, 0])
+
+    pilot = run_pilot(MIXTURE, as_reward(holes), [None], 256, steps=5, **SOLVER)
+    assert 0 < pilot.invalid == 256 - len(pilot.rewards)
+    assert bool(pilot.rewards.isfinite().all())
 
 
 def test_standard_error_is_that_of_a_correlation():
