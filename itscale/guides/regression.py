@@ -67,8 +67,8 @@ class Regression:
     """``std * strength * J * trust * slope`` with a slope learned from populations before the move.
 
     As ``DenoisedGradient`` with an estimated gradient, the same for all particles of a group. It costs no
-    network or reward call. Where the population has fewer particles than the data have directions that
-    matter, it learns more than ``Population`` does, since it remembers; it cannot bend.
+    network or reward call. It remembers what populations before have shown, which ``Population`` does not,
+    and cannot bend: better for rewards that are nearly linear, no better for others.
 
     Attributes:
         slope: learned at the level that the particles are about to leave, or before.
