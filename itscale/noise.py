@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     VALUE = 7
     DIVERGENCE = 8
     PRIOR = 9
+    PERMUTE = 10
     USER = 64
 
 

@@ -24,6 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "methods",
         "engine",
         "pools guides values",
+        "pools guides ascent",
         "potentials solvers",
         "process result",
         "models rewards particles",

@@ -6,7 +6,7 @@ Everything large is made per micro-batch. ``torch.no_grad`` is set here and nowh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -56,6 +56,10 @@ class Worker:
         self.chunk = max(1, microbatch // model.rows_per_look)
         self.padding_rows = 0
         self.network_calls = 0
+
+    def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function of the engine where the rows live: it sees the worker first."""
+        return function(self, *args, **kwargs)
 
     @torch.no_grad()
     def start(self, at: Place, initial: Tensor | None = None) -> Rows:

@@ -9,17 +9,20 @@ from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.dts import DTS
 from itscale.methods.dts_star import DTSStar
+from itscale.methods.dno import DNO
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.nested_smc import NestedSMC
+from itscale.methods.noise_ascent import ZeroOrder
 from itscale.methods.path_search import PathSearch
 from itscale.methods.profile import Profile
 from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
 from itscale.methods.redraw import Redraw
+from itscale.methods.reno import ReNO
 from itscale.methods.restart_smc import RestartSMC
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
@@ -52,6 +55,8 @@ METHODS: dict[str, type] = {
     "zero-order": ZeroOrderSearch,
     "search-over-paths": PathSearch,
     "epsilon-greedy": EpsilonGreedy,
+    "reno": ReNO,
+    "dno": DNO,
     "restart-smc": RestartSMC,
     "funnel": Funnel,
     "vasr-max": VASRMax,
@@ -78,6 +83,7 @@ __all__ = [
     "DAS",
     "DTS",
     "FKC",
+    "DNO",
     "METHODS",
     "RBF",
     "SMC",
@@ -101,6 +107,7 @@ __all__ = [
     "Profile",
     "PsiSMC",
     "Redraw",
+    "ReNO",
     "RestartSMC",
     "State",
     "TwistedSMC",
@@ -108,6 +115,7 @@ __all__ = [
     "VASRMax",
     "VerifierThreshold",
     "WasteFreeSMC",
+    "ZeroOrder",
     "ZeroOrderSearch",
     "get_method",
 ]

@@ -17,6 +17,7 @@ from itscale.methods import (
     DAS,
     DTS,
     FKC,
+    DNO,
     RBF,
     SMC,
     SVDD,
@@ -40,6 +41,11 @@ from itscale.methods import (
     VASRMax,
     VerifierThreshold,
     WasteFreeSMC,
+    ReNO,
+    RestartSMC,
+    TwistedSMC,
+    Unguided,
+    ZeroOrder,
     ZeroOrderSearch,
 )
 from itscale.result import Result
@@ -53,7 +59,7 @@ DECILES = tuple((-0.7, -0.4, -0.1, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3) for _ in range(
 PROFILE = Profile(tuple(k / 8 for k in range(8)), SPREAD, SLOPES, SLOPES, reward_std=0.8, quantiles=DECILES)
 
 CYCLES = (Interval(kappa_min=0.3, kappa_max=1.0, points=9, repeats=2),)
-ON_THE_ODE = (ZeroOrderSearch, PathSearch)
+ON_THE_ODE = (ZeroOrderSearch, PathSearch, ReNO)
 METHOD_CASES: list[Any] = [
     Unguided(particles=32),
     BestOfN(particles=32),
@@ -99,6 +105,11 @@ METHOD_CASES: list[Any] = [
     PathSearch(particles=2, children=3, start=0.4, back=0.9, descent=1, inner="heun"),
     EpsilonGreedy(particles=3, rounds=2, candidates=3),
     EpsilonGreedy(particles=2, rounds=3, candidates=1, epsilon=0.0, radius=1.5),
+    ReNO(particles=3, iterations=9, rate=0.5),
+    ReNO(particles=2, iterations=9, rate=0.1, clip=None, momentum=0.0, recompute=False),
+    ReNO(particles=2, iterations=9, rate=0.5, gradient=ZeroOrder(directions=2, spread=0.3)),
+    DNO(particles=3, iterations=9, block=1),
+    DNO(particles=2, iterations=9, block=1, permutations=3, gradient="zero-order"),
     RestartSMC(particles=32, rule="weight", intervals=CYCLES, inner="ddim"),
     RestartSMC(particles=32, rule="metropolis", intervals=CYCLES, inner="sde-heun"),
     WasteFreeSMC(particles=33, moves=CYCLES, inner="sde-heun"),
@@ -319,6 +330,12 @@ def check_budget_is_obeyed(method: Any) -> None:
                 run(method, groups=2, budget=Budget(**{unit: limit})), unit
             )
             assert used(run(method, groups=2, budget=Budget(**{unit: limit})), unit) <= limit
+        return
+    if isinstance(method, ReNO | DNO):  # which spend it on iterations
+        tries = 1 if method.zero_order is None else 1 + method.zero_order.directions
+        for unit, most in (("nfe", 2 * STEPS), ("model_rows", 4 * STEPS), ("reward_calls", 1)):
+            spent = used(run(replace(method, iterations=None), groups=2, budget=Budget(**{unit: 663})), unit)
+            assert 663 - most * method.particles * tries < spent <= 663
         return
     flexible = replace(method, particles=None)
     for unit, limit in (("nfe", 263), ("model_rows", 263), ("reward_calls", 141)):

@@ -15,6 +15,7 @@ from itscale.methods import (
     DAS,
     DTS,
     FKC,
+    DNO,
     RBF,
     SMC,
     SVDD,
@@ -38,6 +39,11 @@ from itscale.methods import (
     VASRMax,
     VerifierThreshold,
     WasteFreeSMC,
+    ReNO,
+    RestartSMC,
+    TwistedSMC,
+    Unguided,
+    ZeroOrder,
     ZeroOrderSearch,
 )
 from itscale.noise import Noise
@@ -109,6 +115,11 @@ METHODS: dict[str, Any] = {
     "paths": PathSearch(particles=2, children=3, start=0.4, descent=2),
     "paths, heun": PathSearch(particles=2, children=3, back=0.5, descent=3, inner="heun"),
     "epsilon-greedy": EpsilonGreedy(particles=2, rounds=2, candidates=3),
+    "reno": ReNO(particles=3, iterations=4, rate=0.5),
+    "reno, all kept": ReNO(particles=3, iterations=3, rate=0.5, recompute=False),
+    "reno, zero-order": ReNO(particles=2, iterations=3, rate=0.5, gradient=ZeroOrder(directions=3)),
+    "dno": DNO(particles=3, iterations=4, permutations=3),
+    "dno, zero-order": DNO(particles=2, iterations=3, gradient=ZeroOrder(directions=3)),
 }
 
 
