@@ -7,9 +7,9 @@ from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
+from itscale.methods.dno import DNO
 from itscale.methods.dts import DTS
 from itscale.methods.dts_star import DTSStar
-from itscale.methods.dno import DNO
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
@@ -81,9 +81,9 @@ def get_method(value: str | Method) -> Method:
 __all__ = [
     "CTS",
     "DAS",
+    "DNO",
     "DTS",
     "FKC",
-    "DNO",
     "METHODS",
     "RBF",
     "SMC",
@@ -106,8 +106,8 @@ __all__ = [
     "Plan",
     "Profile",
     "PsiSMC",
-    "Redraw",
     "ReNO",
+    "Redraw",
     "RestartSMC",
     "State",
     "TwistedSMC",
