@@ -84,6 +84,7 @@ class Beam:
 
     def init(self, engine: Engine, plan: Plan) -> BeamState:
         p = engine.weight(engine.score(engine.look(engine.start(plan.particles))), Difference())
+        p = p if self.selection == "unbiased" else forget_weights(p)
         return BeamState(p, children=plan.particles * self.children)
 
     def step(self, engine: Engine, state: BeamState) -> BeamState:

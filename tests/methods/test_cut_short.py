@@ -14,7 +14,16 @@ import itscale
 from itscale.budget import Ledger
 from itscale.engine import Step
 from itscale.errors import ConfigError
-from itscale.methods import SMC, BestOfN, CoDe, ImportanceSampling, ParticleGibbs, PathSearch, ZeroOrderSearch
+from itscale.methods import (
+    SMC,
+    BestOfN,
+    CoDe,
+    ImportanceSampling,
+    ParticleGibbs,
+    PathSearch,
+    ReNO,
+    ZeroOrderSearch,
+)
 from itscale.preparation import prepare
 from tests.engine.setting import METHODS, CountingReward, Network, smooth, wrapped
 
@@ -53,7 +62,7 @@ def run(method: Any, reward: Any = None, model: Any = None, **settings: Any) -> 
 
 
 def process_of(method: Any) -> itscale.ODE | itscale.SDE:
-    return itscale.ODE() if isinstance(method, ZeroOrderSearch) else itscale.SDE()
+    return itscale.ODE() if isinstance(method, ZeroOrderSearch | ReNO) else itscale.SDE()
 
 
 def moves_of(method: Any) -> int:

@@ -135,7 +135,7 @@ def test_dno_reaches_a_target_with_the_noises_of_all_steps():
     assert float(state.particles.reward.min()) > -1e-4
     start = NoiseSpace(engine).draw(4).rows.x
     moved = (state.noises.rows.x - start).flatten(2).norm(dim=2)
-    assert (moved[:, 0] == 0).all()  # from pure noise the first move of this solver keeps nothing
+    assert (moved[:, 0] < 1e-12).all()  # from pure noise the first move of this solver keeps nothing
     assert (moved[:, 1:] > 0).all()
 
 
