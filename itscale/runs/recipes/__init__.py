@@ -6,6 +6,7 @@ from pathlib import Path
 
 RECIPES: dict[str, str] = {
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
+    "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
     "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
 }
