@@ -12,6 +12,7 @@ import itscale
 from itscale.budget import Budget
 from itscale.errors import BudgetError, ConfigError, RewardError
 from itscale.methods import DTS, BestOfN, DTSStar
+from itscale.methods.base import Claim
 from itscale.methods.rollout_tree import ROOT, RolloutTree
 from itscale.noise import Address, Noise, Purpose
 from itscale.preparation import prepare
@@ -272,6 +273,13 @@ def test_what_cannot_work_is_refused():
         DTSStar(exploration=-1.0)
 
 
+def test_claims_say_what_a_setting_keeps():
+    assert DTS().claim == Claim("tilted", "consistent")
+    assert DTS(weights="tree").claim == Claim("tilted", None)
+    assert DTS(weights="tree", defensive=1.0).claim == Claim("tilted", "unbiased")
+    assert DTSStar().claim == Claim(None)
+
+
 def test_an_invalid_score_is_a_sample_of_no_weight():
     def sometimes(vectors):
         return torch.where(vectors[:, 0] > 0, vectors[:, 0], torch.nan)
@@ -282,6 +290,11 @@ def test_an_invalid_score_is_a_sample_of_no_weight():
     assert result.log_evidence.isfinite().all()
     assert (result.log_weights[result.rewards == -torch.inf] == -torch.inf).all()
     assert result.spent.invalid_rewards > 0
+    searched = itscale.sample(
+        gaussian(0.3, 0.8), reward=sometimes, method=DTSStar(particles=16), steps=8, groups=20, tilt=2.0
+    )
+    assert (searched.rewards.diff(dim=1) <= 0).logical_or(searched.rewards[:, 1:] == -torch.inf).all()
+    assert searched.rewards[:, 0].isfinite().all()
 
 
 def test_a_run_that_is_stopped_hands_out_the_walkers():
