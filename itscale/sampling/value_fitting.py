@@ -27,15 +27,16 @@ STEEP = 4.0  # log-ratio beyond which the loss of a soft value goes on linearly
 
 
 class Examples(NamedTuple):
-    """Data with their rewards and encoded conditions."""
+    """Data with their rewards, indices of their groups, and encoded conditions."""
 
     data: Tensor
     rewards: Tensor
+    groups: Tensor
     conditions: Tensor | None
 
     def take(self, index: Tensor) -> Examples:
         given = None if self.conditions is None else self.conditions[index]
-        return Examples(self.data[index], self.rewards[index], given)
+        return Examples(self.data[index], self.rewards[index], self.groups[index], given)
 
 
 def fit_value(
@@ -76,7 +77,7 @@ def fit_value(
 
     Returns:
         The value, for ``sample(value=...)``. ``facts["explained"]`` is the share of the variance of held-out
-        rewards that it explains, by time.
+        rewards within a group that it explains, by time.
 
     Cost: ``groups samples steps`` looks and a reward call a sample, then minutes of a CPU.
 
@@ -106,6 +107,7 @@ def fit_value(
     every = Examples(
         drawn.states.flatten(0, 1).float(),
         drawn.rewards.flatten().float(),
+        torch.arange(groups).repeat_interleave(samples),
         None if encoded is None else encoded.cpu().repeat_interleave(samples, dim=0),
     ).take(known.nonzero()[:, 0])
     if not float(every.rewards.std()) > 0:
@@ -196,11 +198,17 @@ def soft_loss(off: Tensor, tilt: float) -> Tensor:
 def _explained(
     network: ValueNetwork, path: Interpolant, held: Examples, generator: torch.Generator
 ) -> dict[str, float]:
-    """Squared correlation of forecasts with rewards, by the share of the path that is behind."""
+    """Squared correlation of forecasts with rewards within groups, by the share of the path behind."""
     found = {}
+    member = torch.nn.functional.one_hot(held.groups).double()
+
+    def centred(values: Tensor) -> Tensor:
+        return values.double() - member @ ((member.T @ values.double()) / member.sum(0).clamp(min=1))
+
+    reward = centred(held.rewards)
     for share in JUDGED_AT:
         t = torch.full((len(held.rewards),), path.t_min + share * (path.t_max - path.t_min)).double()
         forecast = network(_noised(path, held.data, t, generator), t, held.conditions)
-        both = torch.corrcoef(torch.stack([forecast, held.rewards]).double())
+        both = torch.corrcoef(torch.stack([centred(forecast), reward]))
         found[f"{share:g}"] = round(float(both[0, 1].clamp(min=0) ** 2), 4)
     return found
