@@ -15,10 +15,11 @@ from itscale.methods.noise_ascent import NoiseAscent
 class ReNO(NoiseAscent):
     """N chains that climb the reward of the ODE's sample by their initial noise.
 
-    The objective is ``tilt r(sample(z)) + weight ((d - 1) log|z| - |z|^2 / 2)``. It was made for
-    one-step models, where an iteration is one evaluation, and works for any number. Steps are measured in
-    noise: one of d numbers is about sqrt(d) long, and a step at most ``rate clip / (1 - momentum)``; in a few
-    dimensions lower ``rate``.
+    The objective is ``tilt r(sample(z)) + weight ((d - 1) log|z| - |z|^2 / 2)``. It was made for models
+    of one step, where an iteration is one evaluation, and works for any number.
+
+    Steps are measured in noise, of which d numbers are about sqrt(d) long; one is at most
+    ``rate clip / (1 - momentum)``. In a few dimensions lower ``rate``.
 
     Cost of I iterations with exact gradients and one evaluation a step: N (I T + (I - 1) (T - 1)) NFE (N I T
     without ``recompute``), N (I - 1) T backward rows, N I reward calls; zero-order with m directions:
