@@ -10,7 +10,8 @@ import pytest
 
 import itscale
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods import Plan, ZeroOrderSearch
+from itscale.methods import Plan, ReNO, ZeroOrderSearch
+from itscale.methods.noise_ascent import NoiseAscent
 from itscale.preparation import prepare
 from itscale.scoring import as_reward
 from tests.engine.setting import METHODS, CountingReward, Network, smooth, wrapped
@@ -28,7 +29,7 @@ def planned(method: Any, budget: itscale.Budget | None, reward: Any = None) -> P
             reward=reward or smooth(counting),
             method=method,
             steps=STEPS,
-            process=itscale.ODE() if isinstance(method, ZeroOrderSearch) else itscale.SDE(),
+            process=itscale.ODE() if isinstance(method, ZeroOrderSearch | ReNO) else itscale.SDE(),
             budget=budget,
         ).plan
     finally:
@@ -40,7 +41,9 @@ def planned(method: Any, budget: itscale.Budget | None, reward: Any = None) -> P
 def test_a_budget_too_small_names_the_least_and_what_to_lower(name, unit):
     method = METHODS[name]
     flexible = replace(method, rounds=None) if name == "zero-order" else replace(method, particles=None)
-    if unit == "reward_calls" and name in ("unguided", "best-of-n", "importance"):
+    if isinstance(method, NoiseAscent):
+        flexible = replace(flexible, iterations=None)
+    if unit == "reward_calls" and (name in ("unguided", "best-of-n", "importance") or name.startswith("dts")):
         assert planned(flexible, itscale.Budget(reward_calls=1)).particles == 1
         return
     with pytest.raises(BudgetError, match=r"too small.*lower .*steps") as caught:
