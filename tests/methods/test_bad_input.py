@@ -43,7 +43,8 @@ def test_a_budget_too_small_names_the_least_and_what_to_lower(name, unit):
     flexible = replace(method, rounds=None) if name == "zero-order" else replace(method, particles=None)
     if isinstance(method, NoiseAscent):
         flexible = replace(flexible, iterations=None)
-    if unit == "reward_calls" and (name in ("unguided", "best-of-n", "importance") or name.startswith("dts")):
+    scores_once = name in ("unguided", "best-of-n", "importance") or name.startswith(("dts", "reno", "dno"))
+    if unit == "reward_calls" and scores_once:
         assert planned(flexible, itscale.Budget(reward_calls=1)).particles == 1
         return
     with pytest.raises(BudgetError, match=r"too small.*lower .*steps") as caught:
