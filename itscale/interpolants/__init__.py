@@ -15,10 +15,10 @@ from itscale.interpolants.predictions import (
     Kind,
     coefficients,
     denoised,
+    denoised_factors,
     noise,
     raw_from,
     score,
-    step_to_denoised,
     velocity,
 )
 from itscale.interpolants.table import Table
@@ -42,12 +42,12 @@ __all__ = [
     "Trigonometric",
     "coefficients",
     "denoised",
+    "denoised_factors",
     "get_interpolant",
     "match",
     "noise",
     "raw_from",
     "score",
-    "step_to_denoised",
     "velocity",
 ]
 

@@ -98,12 +98,9 @@ def _denoised_factors(kind: Kind, c: Coefficients) -> Factors:
     raise unknown_name("prediction", kind, KINDS)
 
 
-def step_to_denoised(kind: Kind, raw: State, x: State, c: Coefficients, a: float, b: float) -> State:
-    """``a x + b D`` from one prediction without making the denoised sample D, at a time ``()``."""
-    if kind == "denoised":
-        return (x * a).add_(raw, alpha=b)
-    p, q = _known("denoised sample", kind, c, _denoised_factors)
-    return (x * (a + b * p)).add_(raw, alpha=b * q)
+def denoised_factors(kind: Kind, c: Coefficients) -> tuple[float, float]:
+    """``p`` and ``q`` of the denoised sample ``p x + q raw`` at a time ``()``."""
+    return (0.0, 1.0) if kind == "denoised" else _known("denoised sample", kind, c, _denoised_factors)
 
 
 def noise(kind: Kind, raw: State, x: State, c: Coefficients) -> State:

@@ -86,8 +86,12 @@ class ComposedEvaluation(Evaluation):
     def velocity(self) -> Tensor:
         return interpolants.velocity("noise", self.noise, self.x, self.coefficients)
 
-    def step_to_denoised(self, a: float, b: float) -> Tensor:
-        return torch.mul(self.denoised, b).add_(self.x, alpha=a)
+    @property
+    def output(self) -> State:
+        return self.denoised
+
+    def denoised_factors(self, c: interpolants.Coefficients) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def _sum(self, tensors: Sequence[Tensor], factors: Sequence[Any]) -> Tensor:
         """``sum_i factors_i tensors_i``; factors are numbers, or (rows,) where exponents differ by row."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from itscale import interpolants
@@ -50,11 +49,14 @@ class Evaluation:
         """The sample that this point is expected to lead to; the denoised one, but for compositions."""
         return self.denoised
 
-    def step_to_denoised(self, a: float, b: float) -> Tensor:
-        """``a x + b denoised`` in two passes over the states, at a time ``()``."""
-        if "denoised" in self.__dict__ or self.raw.dtype != self.x.dtype:
-            return torch.mul(self.denoised, b).add_(self.x, alpha=a)
-        return interpolants.step_to_denoised(self.kind, self.raw, self.x, self.coefficients, a, b)
+    @property
+    def output(self) -> State:
+        """What a denoised sample is made of beside the state: the raw output, but for compositions."""
+        return self.raw
+
+    def denoised_factors(self, c: Coefficients) -> tuple[float, float]:
+        """``p`` and ``q`` of a denoised sample ``p x + q output`` at a time ``()`` of this path."""
+        return interpolants.denoised_factors(self.kind, c)
 
     @cached_property
     def noise(self) -> Tensor:

@@ -121,7 +121,7 @@ class AdaptiveDPM:
         halvings: how often a step may be halved, 0 to 6.
 
     Reference:
-        Lu et al. (2022), "DPM-Solver", arXiv:2206.00927, appendix C (DPM-Solver-23). Halving in place of a
+        Lu et al. (2022), "DPM-Solver", arXiv:2206.00927, DPM-Solver-23. Halving in place of a
         free step size keeps all samples at the grid's levels.
     """
 

@@ -23,7 +23,7 @@ class Ancestral:
     but it starves the variance (about 5 % at 128 steps): ``2m-sde`` costs the same and is of second order.
 
     Reference:
-        Song, Meng and Ermon (2021), arXiv:2010.02502, eq. (16).
+        Song, Meng and Ermon (2021), arXiv:2010.02502, the family with eta.
     """
 
     eta_ddim: float = 1.0

@@ -22,8 +22,8 @@ class Ancestral2S:
     Gaussian with standard deviation ``eta_ddim`` times what the process's coefficient adds over the step.
 
     Reference:
-        Song, Meng and Ermon (2021), arXiv:2010.02502, eq. (16), for the noise; Lu et al. (2022),
-        arXiv:2211.01095, Algorithm 1, for the step.
+        Song, Meng and Ermon (2021), arXiv:2010.02502, the family with eta, for the noise; Lu et al.
+        (2022), arXiv:2211.01095, DPM-Solver++(2S), for the step.
     """
 
     eta_ddim: float = 1.0

@@ -19,8 +19,8 @@ class DDIM:
     One evaluation a step, order 1, no memory.
 
     Reference:
-        Song, Meng and Ermon (2021), "Denoising Diffusion Implicit Models", arXiv:2010.02502, eq. (12) with
-        sigma = 0. Also DPM-Solver-1.
+        Song, Meng and Ermon (2021), "Denoising Diffusion Implicit Models", arXiv:2010.02502, with
+        eta = 0. Also DPM-Solver-1.
     """
 
     is_stochastic: ClassVar[bool] = False

@@ -84,7 +84,7 @@ class DEIS:
 
     Reference:
         Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator",
-        arXiv:2204.13902, eq. (14), (15).
+        arXiv:2204.13902, tAB-DEIS and rhoAB-DEIS.
     """
 
     points: int = 3

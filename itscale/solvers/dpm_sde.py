@@ -30,7 +30,7 @@ class DPMSDE:
             512 steps on Gaussian data, half of it at 32.
 
     Reference:
-        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, appendix B (SDE-DPM-Solver++), in the two-stage
+        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, SDE-DPM-Solver++, in the two-stage
         form and with the Brownian path of k-diffusion's ``sample_dpmpp_sde``.
     """
 

@@ -26,7 +26,7 @@ class DPMSolver2S:
     """Order 2 in one step ("singlestep"): two evaluations a step, no memory.
 
     Reference:
-        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, Algorithm 1 (r = 1/2).
+        Lu et al. (2022), "DPM-Solver++", arXiv:2211.01095, DPM-Solver++(2S), r = 1/2.
     """
 
     is_stochastic: ClassVar[bool] = False

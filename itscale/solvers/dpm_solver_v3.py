@@ -65,8 +65,8 @@ class DPMSolverV3:
 
     Reference:
         Zheng et al. (2023), "DPM-Solver-v3: Improved Diffusion ODE Solver with Empirical Model Statistics",
-        arXiv:2310.13268, eq. (13) to (17). Levels need not be nodes of the statistics, since l, s and b are
-        functions here and f and L use the same one.
+        arXiv:2310.13268, its predictor and corrector. Levels need not be nodes of the statistics,
+        since l, s and b are functions here and f and L use the same one.
     """
 
     statistics: ModelStatistics

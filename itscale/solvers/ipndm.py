@@ -39,8 +39,8 @@ class IPNDM:
         points: noises that are combined, 1 to 4.
 
     Reference:
-        Zhang and Chen (2023), arXiv:2204.13902, appendix H.2; Liu et al. (2022), "Pseudo Numerical Methods
-        for Diffusion Models on Manifolds", arXiv:2202.09778, eq. (12).
+        Zhang and Chen (2023), arXiv:2204.13902, iPNDM; Liu et al. (2022), "Pseudo Numerical Methods
+        for Diffusion Models on Manifolds", arXiv:2202.09778.
     """
 
     points: int = 4

@@ -29,7 +29,7 @@ class Langevin:
 
     Reference:
         Song et al. (2021), "Score-Based Generative Modeling through Stochastic Differential Equations",
-        arXiv:2011.13456, Algorithms 2 to 5. Default: its 0.16 for CIFAR-10.
+        arXiv:2011.13456, predictor-corrector samplers. Default: its 0.16 for CIFAR-10.
     """
 
     snr: float = 0.16

@@ -6,7 +6,7 @@ A solver's file says what a, b and c are; this file builds the table and applies
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -40,12 +40,26 @@ JUMP = Row(0.0, (1.0,), 0.0)
 """The last step: to the denoised sample, without noise."""
 
 
+ROUNDING = 1e-14
+"""How far from 1 a factor on x may lie by rounding alone: such a step needs a pass less."""
+
+
 def combine(factors: Sequence[float], x: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """``factors[0] x + sum_j factors[1 + j] others[j]``; only others[0] is passed over with a factor 0."""
-    total = torch.mul(others[0], factors[1])
-    for factor, term in zip((factors[0], *factors[2:]), (x, *others[1:]), strict=True):
-        if factor:
-            total.add_(term, alpha=factor)
+    """``factors[0] x + sum_j factors[1 + j] others[j]`` in a new tensor of the dtype of x.
+
+    A pass per factor that is not 0, and one less if that on x is 1; others may be in half precision.
+    """
+    terms = [(f, v) for f, v in zip(factors[1:], others, strict=True) if f]
+    if abs(factors[0] - 1) <= ROUNDING and terms:
+        factor, term = terms.pop(0)
+        total = torch.add(x, term, alpha=factor)
+    elif factors[0] or not terms:
+        total = torch.mul(x, factors[0])
+    else:
+        factor, term = terms.pop(0)
+        total = torch.mul(term.to(x.dtype), factor)
+    for factor, term in terms:
+        total.add_(term, alpha=factor)
     return total
 
 
@@ -76,6 +90,10 @@ class LinearUpdate:
     gaussian: bool = True
     takes_levels: bool = True
     remember: Remember | None = None
+    _on_output: dict[tuple[int, str, float], tuple[float, float]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """By level, prediction and time: factors on x and on the network's output."""
 
     @classmethod
     def build(
@@ -113,11 +131,7 @@ class LinearUpdate:
     ) -> Move:
         depth = min(len(history), self.history)
         if isinstance(level, int) and not self.history and self.remember is None:
-            a, (b, *_), c = self._rows[0][level]
-            x = at.step_to_denoised(a, b) if a else torch.mul(at.denoised, b)
-            if z is not None and c:
-                x.add_(z, alpha=c)
-            return Move(x, z, c)
+            return self._step(at, level, z)
         denoised = [at.denoised, *history[:depth]]
         memory = None if self.remember is None else self.remember(at, history[:depth])
         if isinstance(level, int):
@@ -126,6 +140,33 @@ class LinearUpdate:
             if z is not None and c:
                 x.add_(z, alpha=c)
             return Move(x, z, c, memory)
+        return self._step_by_row(at, denoised, level, depth, z, memory)
+
+    def _step(self, at: Evaluation, level: int, z: Tensor | None) -> Move:
+        """A step without memory, straight from the network's output; its factors are found once."""
+        a, (b, *_), c = self._rows[0][level]
+        if not a:  # the jump
+            x = torch.mul(at.denoised, b)
+        else:
+            key = (level, at.kind, float(at.t))
+            on = self._on_output.get(key)
+            if on is None:
+                p, q = at.denoised_factors(at.coefficients)
+                on = self._on_output[key] = (a + b * p, b * q)
+            x = combine(on, at.x, (at.output,))
+        if z is not None and c:
+            x.add_(z, alpha=c)
+        return Move(x, z, c)
+
+    def _step_by_row(
+        self,
+        at: Evaluation,
+        denoised: Sequence[Tensor],
+        level: Tensor,
+        depth: int,
+        z: Tensor | None,
+        memory: tuple[Tensor, ...] | None,
+    ) -> Move:
         a, c = self.a[depth, level], self.c[depth, level]
         x = at.x * expand_over_event(a, at.x)
         for j, sample in enumerate(denoised):

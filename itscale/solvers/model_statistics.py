@@ -34,8 +34,8 @@ class ModelStatistics:
         l, s, b: (n, *shape), shape broadcasting against an event: (d,) or (channels, 1, 1).
 
     Reference:
-        Zheng et al. (2023), "DPM-Solver-v3", arXiv:2310.13268, eq. (8) to (11). The release has no estimator:
-        :func:`estimate` is our own.
+        Zheng et al. (2023), "DPM-Solver-v3", arXiv:2310.13268, its coefficients l, s, b. The release has no
+        estimator: :func:`estimate` is our own.
     """
 
     lam: Float64[Tensor, " n"]

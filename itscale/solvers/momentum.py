@@ -73,7 +73,7 @@ class GHVB:
 
     Reference:
         Wizadwongsa et al. (2023), "Diffusion Sampling with Momentum for Mitigating Divergence Artifacts",
-        arXiv:2307.11118, eq. (16) to (19).
+        arXiv:2307.11118, GHVB; formulas checked against its released code.
     """
 
     points: int = 2
@@ -118,7 +118,7 @@ class HeavyBall:
         beta: share of the newest mean in the velocity, in (0, 1]; 1 is iPNDM.
 
     Reference:
-        Wizadwongsa et al. (2023), arXiv:2307.11118, section 3.2 (HB).
+        Wizadwongsa et al. (2023), arXiv:2307.11118, HB.
     """
 
     points: int = 4
@@ -151,7 +151,7 @@ class Nesterov:
         beta: share of the newest mean in the velocity, in (0, 1]; 1 is iPNDM.
 
     Reference:
-        Wizadwongsa et al. (2023), arXiv:2307.11118, appendix (Nesterov).
+        Wizadwongsa et al. (2023), arXiv:2307.11118, its variant by Nesterov.
     """
 
     points: int = 4

@@ -19,7 +19,7 @@ WARM_UP = 3
 
 
 def pseudo_runge_kutta(step: Step) -> Form:
-    """The weights of RK4 on noises, with the middle of the step halfway in time (eq. 13)."""
+    """The weights of RK4 on noises, with the middle of the step halfway in time."""
     middle, gap = float(step.path.kappa((step.t + step.t_next) / 2)), step.kappa_next - step.kappa
     half = middle - step.kappa
     first = step.E
@@ -62,7 +62,7 @@ class PNDM:
 
     Reference:
         Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", arXiv:2202.09778,
-        Algorithm 2.
+        F-PNDM.
     """
 
     is_stochastic: ClassVar[bool] = False

@@ -74,7 +74,7 @@ class Scheduled:
 
     Reference:
         Liu et al. (2023), "A Unified Sampling Framework for Solver Searching of Diffusion Probabilistic
-        Models", arXiv:2312.07243, section 3. Left out: the third prediction (DPM-Solver-v3), the corrector
+        Models", arXiv:2312.07243. Left out: the third prediction (DPM-Solver-v3), the corrector
         with an evaluation of its own, the analytic first step and the scaling of skip connections. The
         published predictor of scores could not be had.
     """

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from itscale import interpolants
 from itscale.interpolants import Interpolant
 from itscale.process import Evaluation
 from itscale.solvers.base import Look, Move
-from itscale.solvers.linear_update import combine
+from itscale.solvers.linear_update import ROUNDING, combine
 from itscale.solvers.schedule import Schedule
 
 Form: TypeAlias = NDArray[np.float64]
@@ -158,6 +159,10 @@ class StagedUpdate:
     gaussian: bool = False
     history: int = 0
     takes_levels: bool = False
+    _on_outputs: dict[tuple[int, str, float], tuple[tuple[float, ...], ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """By level, prediction and time: the stages as combinations of x and the network's outputs."""
 
     @classmethod
     def build(
@@ -190,8 +195,33 @@ class StagedUpdate:
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
     ) -> Move:
         assert isinstance(level, int)
-        *inner, end = self.stages[level]
-        denoised = [at.denoised]
-        for stage in inner:
-            denoised.append(look(combine(stage.form, at.x, denoised), stage.t).denoised)
-        return Move(combine(end.form, at.x, denoised), z)
+        *inner, _ = self.stages[level]
+        if not inner:  # the jump
+            return Move(at.denoised, z)
+        key = (level, at.kind, float(at.t))
+        forms = self._on_outputs.get(key)
+        if forms is None:
+            forms = self._on_outputs[key] = on_outputs(self.stages[level], at)
+        *looks, end = forms
+        raws = [at.output]
+        for stage, form in zip(inner, looks, strict=True):
+            raws.append(look(combine(form, at.x, raws), stage.t).output)
+        return Move(combine(end, at.x, raws), z)
+
+
+def on_outputs(stages: Sequence[Stage], at: Evaluation) -> tuple[tuple[float, ...], ...]:
+    """Write stages, given on x and denoised samples, on x and the outputs of a network of this prediction.
+
+    A denoised sample is ``p y + q raw`` of the state y that was looked at, which is such a combination too.
+    """
+    p, q = at.denoised_factors(at.coefficients)
+    samples = [p * _unit(0) + q * _unit(1)]
+    found = []
+    for j, stage in enumerate(stages, 2):
+        form = stage.form[0] * _unit(0) + _sum(stage.form[1:], samples)
+        form[np.abs(form) <= ROUNDING * np.abs(form).max()] = 0.0  # an output that drops out costs no pass
+        found.append(tuple(form[:j].tolist()))
+        if j <= len(stages):
+            p, q = at.denoised_factors(interpolants.coefficients(at.interpolant, stage.t))
+            samples.append(p * form + q * _unit(j))
+    return tuple(found)

@@ -74,7 +74,7 @@ class TimeShift:
 
     Reference:
         Li et al. (2024), "Alleviating Exposure Bias in Diffusion Models through Sampling with Shifted Time
-        Steps", arXiv:2305.15583, Algorithm 2.
+        Steps", arXiv:2305.15583.
     """
 
     window: float = 0.03

@@ -30,7 +30,7 @@ def _differences(schedule: Schedule, level: int, depth: int) -> list[float]:
 
 
 def weights(h: float, nodes: Sequence[float], variant: Variant) -> list[float]:
-    """``B(h) rho_k``: what the differences D_k - D_i weigh, nodes in units of h (eq. 5 to 8).
+    """``B(h) rho_k``: what the differences D_k - D_i weigh, nodes in units of h.
 
     A single difference weighs B/2, which is all that its order needs and where the variants differ.
     """
@@ -86,7 +86,7 @@ class UniPC:
         variant: B(h) = h (``bh1``) or exp(h) - 1 (``bh2``); they differ where one difference is used.
 
     Reference:
-        Zhao et al. (2023), "UniPC", arXiv:2302.04867, Algorithms 5 to 8 (data prediction).
+        Zhao et al. (2023), "UniPC", arXiv:2302.04867, UniPC with data prediction.
     """
 
     p: int = 2
@@ -122,7 +122,7 @@ class UniP:
     """UniPC without its corrector: order ``p`` at one evaluation a step.
 
     Reference:
-        Zhao et al. (2023), "UniPC", arXiv:2302.04867, Algorithm 6 (data prediction).
+        Zhao et al. (2023), "UniPC", arXiv:2302.04867, UniP with data prediction.
     """
 
     p: int = 3
