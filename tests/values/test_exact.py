@@ -47,7 +47,8 @@ def soft_value(process, t, x, tilt):
     model, path = process.model, process.interpolant
     where = float(model.interpolant.t_of_kappa(path.kappa(t)))
     scale = float(path.sigma(t) / model.interpolant.sigma(where))
-    log_w, means, variances = model.posterior(x / scale, where)
+    at = torch.full((len(x),), where, dtype=torch.float64)
+    log_w, means, variances = model.posterior(x / scale, at)
     a = torch.tensor(DIRECTION, dtype=torch.float64)
     return torch.logsumexp(log_w + tilt * means @ a + tilt**2 * (a @ a) * variances / 2, -1)
 
