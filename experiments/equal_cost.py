@@ -25,7 +25,29 @@ from itscale.experiments.problems import PROBLEMS, Problem
 
 from itscale.budget import Budget
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods import CTS, DAS, RBF, SMC, SVDD, TDS, Beam, BestOfN, CoDe, ZeroOrderSearch
+from itscale.methods import (
+    CTS,
+    DAS,
+    DNO,
+    DTS,
+    RBF,
+    SMC,
+    SVDD,
+    TDS,
+    Beam,
+    BestOfN,
+    CoDe,
+    DTSStar,
+    EpsilonGreedy,
+    Funnel,
+    ParticleGibbs,
+    PathSearch,
+    PsiSMC,
+    ReNO,
+    VASRMax,
+    WasteFreeSMC,
+    ZeroOrderSearch,
+)
 from itscale.process import ODE, SDE
 from itscale.result import Result
 from itscale.runs.density import density
@@ -49,12 +71,25 @@ class Entrant:
 ENTRANTS = (
     Entrant("best-of-n", BestOfN()),
     Entrant("zero-order", ZeroOrderSearch()),
+    Entrant("search over paths", PathSearch()),
+    Entrant("epsilon-greedy", EpsilonGreedy(rounds=2)),
+    Entrant("reno", ReNO()),
+    Entrant("dno", DNO()),
     Entrant("code", CoDe(children=4, block=5)),
     Entrant("svdd", SVDD(children=4, selection="argmax")),
+    Entrant("svdd, rollover", SVDD(children=4, selection="argmax", rollover="parent")),
     Entrant("beam", Beam(children=4)),
+    Entrant("beam, narrowing", Beam(children=4, schedule="narrowing")),
     Entrant("rbf", RBF()),
+    Entrant("dts", DTS(), MILD),
+    Entrant("dts-star", DTSStar()),
     Entrant("smc, mild", SMC(), MILD),
     Entrant("smc, sharp", SMC()),
+    Entrant("funnel, sharp", Funnel()),
+    Entrant("vasr-max, sharp", VASRMax()),
+    Entrant("psi, sharp", PsiSMC(burn_in=5)),
+    Entrant("waste-free, sharp", WasteFreeSMC()),
+    Entrant("gibbs, sharp", ParticleGibbs(sweeps=4, burn_in=1)),
     Entrant("cts, mild", CTS(), MILD),
     Entrant("cts, sharp", CTS()),
     Entrant("cts without gradients, sharp", CTS(drift="population"), smooth_only=True),
@@ -62,7 +97,7 @@ ENTRANTS = (
     Entrant("tds, mild", TDS(), MILD),
 )
 PROCESSES = {"ode": ODE(), "linear": SDE(), "vp": SDE(interpolant="vp")}
-GRADIENTS = (DAS, TDS)
+GRADIENTS = (DAS, TDS, ReNO, DNO)
 
 
 def run(problem: Problem, process: str, entrant: Entrant, budget: int, spread: float) -> Result:
