@@ -60,8 +60,12 @@ class Counted:
 def test_solvers_refuse_the_other_kind_of_process_before_any_call(name):
     network = Counted()
     model = models.wrap(network, predicts="velocity", interpolant="linear", event_shape=(2,))
-    wrong = ODE() if SOLVERS[name]().is_stochastic else SDE()
-    with pytest.raises(ConfigError, match="process"):
+    is_stochastic = SOLVERS[name]().is_stochastic
+    wrong = ODE() if is_stochastic else SDE()
+    message = "is a stochastic solver and the process has no noise; use SDE"
+    with pytest.raises(
+        ConfigError, match=message if is_stochastic else "solves the ODE and the process is an"
+    ):
         itscale.sample(model, n=2, steps=3, process=wrong, solver=name)
     assert network.rows == 0
 
