@@ -85,6 +85,7 @@ ENTRANTS = (
     Entrant("dts-star", DTSStar()),
     Entrant("smc, mild", SMC(), MILD),
     Entrant("smc, sharp", SMC()),
+    Entrant("smc from half way, sharp", SMC(score_window=(STEPS // 2, STEPS - 1))),
     Entrant("funnel, sharp", Funnel()),
     Entrant("vasr-max, sharp", VASRMax()),
     Entrant("psi, sharp", PsiSMC(burn_in=5)),
