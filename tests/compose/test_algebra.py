@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from itscale.experiments.compose_mixtures import experts, guided, mixture
 
 import itscale
 from itscale.errors import ConfigError
@@ -11,7 +12,6 @@ from itscale.methods import FKC
 from itscale.models import GaussianMixture, wrap
 from itscale.models.algebra import Product
 from itscale.process import ODE
-from tests.compose.problem import experts, guided, mixture
 
 
 def exponents(product):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from itscale.experiments.compose_mixtures import Truth, errors, experts, grid
 
 import itscale
 from itscale.errors import ConfigError
 from itscale.methods import FKC
 from itscale.process import ODE, SDE
-from tests.compose.problem import Truth, errors, experts, grid
 
 GROUPS, PARTICLES, STEPS = 400, 64, 12
 Z = 4.89

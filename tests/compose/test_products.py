@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from itscale.experiments.compose_mixtures import Truth, errors, experts, grid, guided
 
 import itscale
 from itscale.methods import FKC, SMC
 from itscale.process import ODE, SDE
-from tests.compose.problem import Truth, errors, experts, grid, guided
 
 SIZES = {"n": 20_000, "steps": 500}
 

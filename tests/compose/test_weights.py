@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from itscale.experiments.compose_mixtures import experts
 
 import itscale
 from itscale.methods import FKC
 from itscale.models import GaussianMixture
 from itscale.process import SDE, ComposedProcess, Epsilon
-from tests.compose.problem import experts
 
 PATHS = ("vp", "linear", "ve")
 GAUGES = ("gaussian", "velocity-sum", "none")
