@@ -188,8 +188,9 @@ def test_the_best_sample_is_never_lost(rate):
         for i in (1, 2, 4, 8)
     ]
     for fewer, more in itertools.pairwise(results):
-        assert (more >= fewer - 1e-6).all()  # scores without a gradient are float32
-    assert (results[-1] > results[0]).any()
+        assert (more >= fewer).all()
+    if rate < 1:
+        assert (results[-1] > results[0]).any()
 
 
 def test_samples_made_for_a_gradient_count_as_answers():
