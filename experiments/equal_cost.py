@@ -217,14 +217,14 @@ def read(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: list[dict[str, Any]], budget: int, beside: str) -> str:
+def table(rows: list[dict[str, Any]], budget: int, beside: str, processes: tuple[str, ...]) -> str:
     """Answers at one budget: methods down, rewards and paths across; the best of a column in bold.
 
-    ``beside`` is the figure in brackets: ``"density"`` or ``"held_out"``.
+    ``beside`` is the figure in brackets: ``"density"``, ``"held_out"`` or ``"verdict"``.
     """
-    columns = sorted({(r["reward"], r["process"]) for r in rows})
+    columns = sorted({(r["reward"], r["process"]) for r in rows if r["process"] in processes})
     here = {(r["method"], r["reward"], r["process"]): r for r in rows if r["budget"] == budget}
-    best = {c: max(r["answer"] for k, r in here.items() if k[1:] == c) for c in columns}
+    best = {c: max((r["answer"] for k, r in here.items() if k[1:] == c), default=0.0) for c in columns}
     lines = [
         "| method | " + " | ".join(f"{reward}, {process}" for reward, process in columns) + " |",
         "| --- |" + " --- |" * len(columns),
@@ -239,12 +239,29 @@ def table(rows: list[dict[str, Any]], budget: int, beside: str) -> str:
             text = f"{row['answer']:.2f} ± {row['answer_error']:.2f}"
             text = f"**{text}**" if row["answer"] == best[column] else text
             cells.append(f"{text} ({row[beside]:.3g})")
-        lines.append(f"| {entrant.name} | " + " | ".join(cells) + " |")
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {entrant.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def satisfaction(rows: list[dict[str, Any]], reward: str, budgets: list[int]) -> str:
+    """Share of prompts met by the answers (in brackets by the held-out judge): methods down, paths across."""
+    columns = [(process, budget) for process in PROCESSES for budget in budgets]
+    here = {(r["method"], r["process"], r["budget"]): r for r in rows if r["reward"] == reward}
+    lines = [
+        "| method | " + " | ".join(f"{process}, {budget}" for process, budget in columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    for entrant in ENTRANTS:
+        found = [here.get((entrant.name, *column)) for column in columns]
+        if any(found):
+            cells = [f"{r['verdict']:.2f} ({r['held_out']:.2f})" if r else "-" for r in found]
+            lines.append(f"| {entrant.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Answers against the budget on the linear path, one panel a reward."""
+    """Answers of some methods against the budget on the linear path, one panel a reward."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -253,7 +270,16 @@ def figure(parts: dict[str, list[dict[str, Any]]], path: Path) -> None:
     panels = [
         (part, reward) for part, rows in parts.items() for reward in dict.fromkeys(r["reward"] for r in rows)
     ]
-    shown = [e.name for e in ENTRANTS if e.name not in ("smc, mild", "cts, mild", "tds, mild")]
+    shown = (
+        "best-of-n",
+        "svdd",
+        "beam, narrowing",
+        "rbf",
+        "dts-star",
+        "smc, sharp",
+        "cts, sharp",
+        "das, sharp",
+    )
     fig, axes = plt.subplots(2, 3, figsize=(12, 7.5), layout="constrained")
     for axis, (part, reward) in zip(axes.flat, panels, strict=False):
         for k, name in enumerate(shown):
@@ -295,12 +321,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.part == "report":
-        parts = {part: read(args.out / f"{part}.jsonl") for part in ("mixture", "digits")}
-        for part, rows in parts.items():
+        parts = {part: read(args.out / f"{part}.jsonl") for part in PROBLEMS}
+        for part in ("mixture", "digits"):
+            rows, beside = parts[part], "density" if part == "mixture" else "held_out"
             for budget in sorted({r["budget"] for r in rows}):
-                beside = "density" if part == "mixture" else "held_out"
-                print(f"\n{part}, {budget} evaluations\n\n{table(rows, budget, beside)}")
-        figure(parts, args.figures / "equal-cost.png")
+                for processes in (("linear", "vp"), ("ode",)):
+                    print(f"\n{part}, {budget}, {processes}\n\n{table(rows, budget, beside, processes)}")
+        for reward in dict.fromkeys(r["reward"] for r in parts["scenes"]):
+            budgets = sorted({r["budget"] for r in parts["scenes"] if r["reward"] == reward})
+            print(f"\nscenes, {reward}\n\n{satisfaction(parts['scenes'], reward, budgets)}")
+        figure({part: parts[part] for part in ("mixture", "digits")}, args.figures / "equal-cost.png")
         return
     usual = [50, 100, 200, 500, 1000, 2000] if args.part == "mixture" else [100, 500, 2000]
     study(args.part, args.budgets or usual, args.groups, args.processes, args.out, args.rewards, args.methods)
