@@ -54,7 +54,7 @@ def test_forty_modes_are_annealed_better_with_the_gauge_than_without():
         )
         drawn = result.resample(1500)
         w1, modes, hit = [], [], []
-        for samples in drawn.samples:
+        for samples in drawn:
             found = torch.bincount(q.mode_of(samples.double()), minlength=40) / len(samples)
             w1.append(wasserstein(samples, truth))
             modes.append(float((found - share).abs().sum() / 2))
