@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "advice",
+    "compose",
     "errors",
     "experiments",
     "grids",
@@ -51,6 +52,7 @@ __all__ = sorted([*_MODULES, *_NAMES, "__version__"])  # pyright: ignore[reportU
 if TYPE_CHECKING:
     from itscale import (
         advice,
+        compose,
         errors,
         experiments,
         grids,

@@ -13,8 +13,17 @@ from itscale.grids import Grid, get_grid, validate_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.algebra import Product
 from itscale.models.base import Given, Model
+from itscale.models.composition import Composition
+from itscale.models.superposition import Superposition
 from itscale.models.wrapper import changes_law
-from itscale.process import ODE, SDE, Coefficient, ComposedProcess, ContinuousProcess
+from itscale.process import (
+    ODE,
+    SDE,
+    Coefficient,
+    ComposedProcess,
+    ContinuousProcess,
+    SuperposedProcess,
+)
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
 from itscale.values import DENOISED_COST, Denoised, Forecast, Value, get_value
@@ -85,7 +94,7 @@ def prepare(
         )
     if guidance != 1.0:
         model = Given(model, None, guidance)
-    view = process or _default_view(chosen, solver)
+    view = process or _default_view(chosen, solver, model)
     if not isinstance(view, ODE | SDE):
         raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -94,9 +103,13 @@ def prepare(
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
     if (wrap := getattr(stepper, "wrap", None)) is not None:  # a solver that changes what the model is asked
+        if isinstance(model, Composition):
+            raise ConfigError(
+                f"{type(stepper).__name__} changes what one model is asked, and {model} has several; use "
+                "solver='ancestral', or 'ddim'"
+            )
         model = wrap(model)
-    kind = ComposedProcess if isinstance(model, Product) else ContinuousProcess
-    dynamics = kind.of(model, view)
+    dynamics = _kind(model).of(model, view)
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
     valued, forecast = _value(value, chosen, dynamics, times)
@@ -104,6 +117,7 @@ def prepare(
         chosen.check(dynamics, times)
     _check_noise(chosen, kernel, steps)
     _check_steps(stepper, steps)
+    _check_path(chosen, dynamics, stepper, kernel, steps, forecast)
     if chosen.needs.density and not stepper.gaussian:
         raise ConfigError(
             f"{type(chosen).__name__} weights by transition densities, and that of "
@@ -175,11 +189,19 @@ def _sized(method: Any, n: int | None, particles: int | None) -> Any:
     return replace(method, particles=wanted)
 
 
-def _default_view(method: Method, solver: str | Solver | None) -> ODE | SDE:
-    """The SDE where a method needs noise, unless the solver brings noise to the ODE."""
+def _kind(model: Model) -> type[ContinuousProcess]:
+    if isinstance(model, Superposition):
+        return SuperposedProcess
+    return ComposedProcess if isinstance(model, Product) else ContinuousProcess
+
+
+def _default_view(method: Method, solver: str | Solver | None, model: Model) -> ODE | SDE:
+    """The SDE where a method or an estimate of densities needs noise, unless the solver brings it along."""
     chosen = None if solver is None else get_solver(solver)
     brings = getattr(chosen, "brings_noise", False) and not (chosen and chosen.is_stochastic)
-    return SDE() if method.needs.noise and not brings else ODE()
+    density = getattr(model, "density", None) if isinstance(model, Composition) else None
+    follows = density == "ito" and getattr(model, "divergence", None) is None
+    return SDE() if (method.needs.noise or follows) and not brings else ODE()
 
 
 def _densities() -> str:
@@ -212,6 +234,34 @@ def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int, memoryless
     if not chosen.is_stochastic and not is_deterministic:
         raise ConfigError(f"{name} solves the ODE and the process is an SDE; use ODE(), or solver='2m-sde'")
     return chosen
+
+
+def _check_path(
+    method: Method,
+    process: ContinuousProcess,
+    solver: Solver,
+    kernel: Kernel,
+    steps: int,
+    forecast: Forecast | None,
+) -> None:
+    """Raise where log-densities are estimated along a path and the path would be left."""
+    if process.can_jump:
+        return
+    estimate = f"density={getattr(process.model, 'density', None)!r} follows log-densities along the path"
+    exact = "" if process.is_adjusted else "density='exact' where densities are known, or "
+    if any(kernel.extra_looks(k) for k in range(steps)):
+        raise ConfigError(
+            f"{estimate}, and {type(solver).__name__} looks aside within a step; use {exact}a solver with "
+            "one evaluation a step, such as '2m-sde'"
+        )
+    needs = method.needs
+    if needs.jumps or needs.memoryless or needs.density:
+        raise ConfigError(
+            f"{estimate}, and {type(method).__name__} joins or redraws parts of paths; use {exact}a method "
+            "that only moves forward, such as 'smc' or 'svdd'"
+        )
+    if forecast is not None:
+        raise ConfigError(f"{estimate}, and a value looks ahead of it; use {exact}value='denoised'")
 
 
 def _check_gradient(method: Method, reward: Reward) -> None:

@@ -28,6 +28,7 @@ _TENSORS = (
     "ess",
     "ancestors",
     "times",
+    "log_densities",
 )
 _VERSION = 1
 
@@ -75,6 +76,8 @@ class Result:
         config: how the run was asked for, as plain values.
         warnings: what a reader of the numbers should know.
         notes: what the method says of its run, plain values by name.
+        log_densities: (g, n, experts) or None: log-density of every expert of a composition where it follows
+            them, at the last look and in the scale of its path; means along the run are in ``trace``.
     """
 
     samples: Tensor
@@ -96,6 +99,7 @@ class Result:
     config: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+    log_densities: Float64[Tensor, "g n experts"] | None = None
 
     @property
     def groups(self) -> int:

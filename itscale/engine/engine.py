@@ -20,7 +20,7 @@ from itscale.guides import Guide
 from itscale.noise import Address, Noise, Purpose
 from itscale.pools import OpenPool
 from itscale.potentials import Potential
-from itscale.process import ContinuousProcess
+from itscale.process import ContinuousProcess, ExpertsProcess
 from itscale.solvers import Kernel
 from itscale.values import DENOISED_COST, ScoreCost
 
@@ -387,6 +387,16 @@ class Engine:
             is_known = is_known & (p.level == self.steps - 1)
         known = torch.where(is_known, self.steps - 1, -1)
         return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=known)
+
+    def log_densities(self, p: Particles) -> Float64[Tensor, "g n experts"] | None:
+        """What is known of every expert's log-density where the particles were last looked at, if any is."""
+        if self.process is None or not self.process.remembers:
+            return None
+        assert isinstance(self.process, ExpertsProcess)
+        memo = self.pool.call("memo", p.rows).reshape(*p.level.shape, -1)
+        if largest := float(memo[..., len(self.process.subs)].max()):
+            self.notes["largest kappa"] = max(largest, self.notes.get("largest kappa", 0.0))
+        return memo[..., : len(self.process.subs)]
 
     def finish(self, p: Particles) -> Final:
         """Bring states, samples and held-out scores home."""

@@ -22,6 +22,8 @@ class Rows:
             for at the look.
         noise: the standard normals of the move that led to ``x``, where a method asked to keep them.
         origin: the state before the last move, where weights look back at it.
+        memo: (rows, k) float64, numbers that the process remembers of every row's path; None where it needs
+            none.
     """
 
     x: Tensor
@@ -31,6 +33,7 @@ class Rows:
     gradient: Tensor | None = None
     noise: Tensor | None = None
     origin: Tensor | None = None
+    memo: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -50,6 +53,7 @@ class Rows:
             pick(self.gradient),
             pick(self.noise),
             pick(self.origin),
+            pick(self.memo),
         )
 
     @classmethod
@@ -69,6 +73,7 @@ class Rows:
             together("gradient"),
             together("noise"),
             together("origin"),
+            together("memo"),
         )
 
     def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:

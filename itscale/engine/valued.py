@@ -66,7 +66,7 @@ class ValuedWorker(Worker):
     def _ends(self, rows: Rows, level: int, at: Place, index: Tensor) -> Tensor:
         assert rows.raw is not None, "score needs a look first"
         assert self.forecast is not None
-        here = self._evaluation(rows.x[index], level, rows.raw[index])
+        here = self._evaluation(rows, level, index)
         if level == self.last_look:
             return here.denoised[:, None]
         group = at.group[index]

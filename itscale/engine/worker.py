@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,14 @@ from itscale.engine.rows import Rows
 from itscale.errors import ConfigError
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Address, Noise, Purpose
-from itscale.process import ComposedProcess, ContinuousProcess, Evaluation
+from itscale.process import (
+    ComposedEvaluation,
+    ComposedProcess,
+    ContinuousProcess,
+    Evaluation,
+    ExpertsEvaluation,
+    ExpertsProcess,
+)
 from itscale.scoring import Reward
 from itscale.solvers import Kernel, Move, shares_of
 from itscale.types import expand_over_event
@@ -75,7 +82,7 @@ class Worker:
             if self.process.prior is not None:
                 unit = self.process.prior.spread(unit, self.noise, self._address(at, rows))
             x[rows] = self.process.begin(unit, noisiest)
-        return Rows(x)
+        return Rows(x, memo=self._following.first_memo(x) if self.process.remembers else None)
 
     @cached_property
     def bridge(self) -> Bridge:
@@ -87,11 +94,43 @@ class Worker:
         if rows.raw is not None:
             return rows
         raw: Tensor | None = None
+        if self.process.remembers and self._following.divergence is not None:
+            return self._look_with_divergences(rows, level, at)
         for part, k in self._parts(level, len(rows)):
             found = self._evaluate(rows.x[part], k, at.group[part]).raw
             raw = _room(len(rows), found, rows.x.dtype) if raw is None else raw
             raw[part] = found
         return rows.with_(raw=raw)
+
+    def _look_with_divergences(self, rows: Rows, level: int | Tensor, at: Place) -> Rows:
+        """Evaluate all experts, and note the divergences of their scores: one probe for all of them."""
+        process, memo = self._following, _present(rows.memo)
+        raw: Tensor | None = None
+        noted = torch.empty_like(memo)
+        for part, k in self._parts(level, len(rows), self._backward_chunk):
+            probe = None
+            if process.divergence == "hutchinson":
+                event = tuple(rows.x.shape[1:])
+                probe = self.noise.normal(Purpose.DIVERGENCE, self._address(at, part), event, rows.x.dtype)
+                probe = torch.where(probe < 0, -1.0, 1.0).to(probe)
+            with torch.enable_grad():
+                x = rows.x[part].detach().requires_grad_()
+                here = self._evaluate(x, k, at.group[part])
+                assert isinstance(here, ExpertsEvaluation)
+                noted[part] = process.noted(here, x, memo[part], probe).detach()
+            raw = _room(len(rows), here.raw, rows.x.dtype) if raw is None else raw
+            raw[part] = here.raw.detach()
+        return rows.with_(raw=raw, memo=noted)
+
+    @property
+    def _following(self) -> ExpertsProcess:
+        """The process, where it follows log-densities of experts."""
+        assert isinstance(self.process, ExpertsProcess)
+        return self.process
+
+    def memo(self, rows: Rows) -> Float64[Tensor, "rows memo"]:
+        """What rows remember of their paths, on the host."""
+        return _present(rows.memo).cpu()
 
     @torch.no_grad()
     def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, " rows"]:
@@ -102,7 +141,8 @@ class Worker:
         process, found = self.process, []
         assert isinstance(process, ComposedProcess)
         for part, k in self._parts(level, len(rows)):
-            here = process.evaluation(rows.x[part], self.times[k], _present(rows.raw)[part])
+            here = self._evaluation(rows, k, part)
+            assert isinstance(here, ComposedEvaluation)
             if not process.is_exact:
                 found.append(here.rate())
             elif rows.origin is None:
@@ -122,6 +162,8 @@ class Worker:
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_()
                 here = self._evaluate(x, k, at.group[part])
+                if rows.memo is not None:
+                    here = self.process.evaluation(x, here.t, here.raw, rows.memo[part])
                 reward = self._raw_reward(self._outlook(here, k), k, at, part)
                 gradient[part] = torch.autograd.grad(reward.sum(), x)[0]
             raw = _room(len(rows), here.raw, rows.x.dtype) if raw is None else raw
@@ -135,7 +177,7 @@ class Worker:
         gradient = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part, k in self._parts(level, len(rows), self._backward_chunk):
-            here = self._evaluation(rows.x[part], k, rows.raw[part])
+            here = self._evaluation(rows, k, part)
             with torch.enable_grad():
                 denoised = self._outlook(here, k).detach().requires_grad_()
                 reward = self._raw_reward(denoised, k, at, part)
@@ -186,11 +228,15 @@ class Worker:
         if guide is not None or is_weighed:
             ratio = torch.zeros(total, dtype=torch.float64, device=x.device)
         noise: Tensor | None = None
+        memos: Tensor | None = None
         for part in self._chunks(total):
             for move, where, memory, change, z in self._moves(
-                rows, level, at, part, kernel, children, guided, near
+                rows, level, at, part, kernel, children, guided, near, stays
             ):
                 x[where] = move.x
+                if move.memo is not None:
+                    memos = move.memo.new_empty(total, move.memo.shape[1]) if memos is None else memos
+                    memos[where] = move.memo
                 if keep_noise and z is not None:
                     noise = z.new_empty(total, *z.shape[1:]) if noise is None else noise
                     noise[where] = z
@@ -205,7 +251,7 @@ class Worker:
                     looks[where] = move.looks
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
         origin = rows.x.repeat_interleave(children, dim=0) if is_weighed else None
-        moved = Rows(x, None, history or (), samples, noise=noise, origin=origin)
+        moved = Rows(x, None, history or (), samples, noise=noise, origin=origin, memo=memos)
         return moved, None if ratio is None else ratio.cpu(), looks
 
     @torch.no_grad()
@@ -232,7 +278,7 @@ class Worker:
         """Log-density, up to a constant, of the moves from rows to their group's row in ``target``."""
         found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part in self._chunks(len(rows)):
-            here = self._evaluation(rows.x[part], level, _present(rows.raw)[part])
+            here = self._evaluation(rows, level, part)
             noise = _noise_between(self.kernel, here, level, target.x[at.group[part].to(rows.x.device)])
             found[part] = -noise.flatten(1).double().square().sum(1) / 2
         return found.cpu()
@@ -245,7 +291,7 @@ class Worker:
         guided = _Guided(guide, None)
         found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part in self._chunks(len(rows)):
-            here = self._evaluation(rows.x[part], level, _present(rows.raw)[part])
+            here = self._evaluation(rows, level, part)
             noise = _noise_between(kernel, here, level, target.x[part])
             gradient = None if rows.gradient is None else rows.gradient[part]
             d = self._shift(guided, here, level, at.group[part], gradient)
@@ -258,8 +304,8 @@ class Worker:
         assert rows.raw is not None, "denoise needs a look first"
         x = torch.empty_like(rows.x)
         for part, k in self._parts(level, len(rows)):
-            x[part] = self._evaluation(rows.x[part], k, rows.raw[part]).denoised
-        return Rows(x)
+            x[part] = self._evaluation(rows, k, part).denoised
+        return Rows(x, memo=rows.memo)
 
     @torch.no_grad()
     def finish(self, rows: Rows, at: Place) -> tuple[Tensor, Tensor, Tensor | None, int]:
@@ -290,26 +336,25 @@ class Worker:
         children: int,
         guided: _Guided | None,
         near: Near | None,
+        stays: bool = False,
     ) -> Iterator[tuple[Move, Any, tuple[Tensor, ...], Tensor | None, Tensor | None]]:
         """Move one micro-batch; kernels that take one level at a time see the rows level by level.
 
         Yields the move, its rows, what they remember from now on, their log p - log q, and their noise.
         """
         index = torch.arange(len(at))[part]
-        if isinstance(level, int) or (kernel.takes_levels and not self.bitwise):
+        if isinstance(level, int) or (kernel.takes_levels and not self.bitwise and not self.process.remembers):
             pieces: list[tuple[int | Tensor, Tensor, Any]] = [(_part(level, part), index, part)]
         else:
             here = level[part]
             pieces = [(int(k), index[here == k], index[here == k]) for k in here.unique()]
         for k, chosen, where in pieces:
             source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
-            x = rows.x[source]
             if rows.raw is None:
                 assert getattr(kernel, "is_blind", False), "propose needs a look first"
-                raw = x.new_empty(0)
+                here = self.process.evaluation(rows.x[source], self.times[k], rows.x.new_empty(0))
             else:
-                raw = rows.raw[source]
-            here = self._evaluation(x, k, raw)
+                here = self._evaluation(rows, k, source)
             past = tuple(h[source] for h in rows.history)
             gradient = None if rows.gradient is None else rows.gradient[source]
             z, change = self._noise(kernel, here, k, at, chosen, guided, gradient)
@@ -324,12 +369,29 @@ class Worker:
                 return self._evaluate(y, to, group if among is None else group[among])
 
             move = kernel(here, past, step, look, z)
+            if self.process.remembers:
+                assert isinstance(k, int), "rows that remember are moved level by level"
+                move = self._settled(here, move, k, is_own=kernel is self.kernel and not stays, stays=stays)
             if self.process.is_exact and isinstance(k, int) and k < self.times.shape[0] - 2:
                 change = self._left(here, move) if change is None else change + self._left(here, move)
             memory = move.memory
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
             yield move, where, memory[: kernel.history], change, z
+
+    def _settled(self, here: Evaluation, move: Move, level: int, *, is_own: bool, stays: bool) -> Move:
+        """Complete a move of rows that remember their path; the last one, a jump, adds nothing to it."""
+        process, last = self._following, self.times.shape[0] - 1
+        to = level if stays else level + 1
+        if is_own and to == last:
+            assert isinstance(here, ExpertsEvaluation)
+            return replace(move, memo=here.memo)
+        ahead = float(self.times[to])
+        if not is_own:
+            return replace(move, memo=process.memo_at(move.x, ahead))
+        assert isinstance(here, ExpertsEvaluation)
+        x, memo = process.settle(here, move.x, ahead)
+        return replace(move, x=x, memo=memo)
 
     def _left(self, here: Evaluation, move: Move) -> Float64[Tensor, " rows"]:
         """The part of a move's exact weight that its start decides."""
@@ -379,8 +441,8 @@ class Worker:
         rows, value = population
         parts = []
         for part in self._chunks(len(rows)):
-            here = self._evaluation(rows.x[part], _part(level, part), _present(rows.raw)[part])
-            parts.append(self._outlook(here, _part(level, part)).flatten(1))
+            k = _part(level, part)
+            parts.append(self._outlook(self._evaluation(rows, k, part), k).flatten(1))
         return Context(torch.cat(parts).reshape(*value.shape, -1), value.to(rows.x.device))
 
     def _decode(self, rows: Rows, level: int | Tensor, part: Any) -> Tensor:
@@ -388,7 +450,7 @@ class Worker:
         if isinstance(level, int) and level == self.times.shape[0] - 1:
             return self.process.model.decode(rows.x[part])
         assert rows.raw is not None, "score needs a look first"
-        here = self._evaluation(rows.x[part], level, rows.raw[part])
+        here = self._evaluation(rows, level, part)
         return self.process.model.decode(self._outlook(here, level))
 
     def _outlook(self, here: Evaluation, level: int | Tensor) -> Tensor:
@@ -400,8 +462,10 @@ class Worker:
             return here.denoised
         return torch.where(expand_over_event(is_last, here.x).bool(), here.denoised, here.expected)
 
-    def _evaluation(self, x: Tensor, level: int | Tensor, raw: Tensor) -> Evaluation:
-        return self.process.evaluation(x, self.times[level], raw)
+    def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
+        """Read what a look has left with a part of the rows, whose level is given."""
+        memo = None if rows.memo is None else rows.memo[part]
+        return self.process.evaluation(rows.x[part], self.times[level], _present(rows.raw)[part], memo)
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
         """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""

@@ -66,7 +66,7 @@ class PathSearch:
 
     @property
     def needs(self) -> Needs:
-        return Needs()
+        return Needs(jumps=True)
 
     @property
     def claim(self) -> Claim:

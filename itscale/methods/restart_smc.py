@@ -59,7 +59,7 @@ class RestartSMC:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True)
+        return Needs(noise=True, jumps=True)
 
     @property
     def claim(self) -> Claim:

@@ -68,7 +68,7 @@ class WasteFreeSMC:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True)
+        return Needs(noise=True, jumps=bool(self.intervals))
 
     @property
     def claim(self) -> Claim:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.interpolants import Interpolant
-from itscale.types import State, Time
+from itscale.models.composition import Composition, check_experts, identity, moments_of, name_of
+
+if TYPE_CHECKING:
+    from itscale.models.superposition import EqualDensity, Mixture
 
 Exponent: TypeAlias = float | Callable[[float], float]
 """A number, or a function of time (0 is noise, 1 is data)."""
@@ -26,7 +27,7 @@ WEIGHTS = ("trapezoid", "euler", "kernel")
 
 
 class Composable:
-    """What every model can do: ``a ** 0.7 * b ** 1.3``, ``a / b``, ``a.tilted(reward, tilt=2)``."""
+    """What every model can do: ``a ** 0.7 * b``, ``a / b``, ``a | b``, ``a & b``, ``a.tilted(reward)``."""
 
     def __pow__(self, exponent: Exponent) -> Product:
         return Product.of(self) ** exponent
@@ -37,7 +38,19 @@ class Composable:
     def __truediv__(self, other: Any) -> Product:
         return Product.of(self) / other
 
-    def tilted(self, reward: Any, tilt: float = 1.0) -> Product:
+    def __or__(self, other: Any) -> Mixture:
+        """Samples of one expert or another; see ``compose.mixture``."""
+        from itscale.models.superposition import Mixture  # which is built on this file
+
+        return Mixture.joined(self, other)
+
+    def __and__(self, other: Any) -> EqualDensity:
+        """Samples that are as likely under one expert as under the other; see ``compose.equal_density``."""
+        from itscale.models.superposition import EqualDensity
+
+        return EqualDensity.joined(self, other)
+
+    def tilted(self, reward: Any, tilt: float = 1.0) -> Any:
         """The law proportional to ``p(x) exp(tilt r(x))``."""
         return Product.of(self).tilted(reward, tilt)
 
@@ -61,14 +74,14 @@ class Term:
         return (self.at(high) - self.at(low)) / (high - low)
 
     def __repr__(self) -> str:
-        name = _name(self.model)
+        name = name_of(self.model)
         if callable(self.exponent):
             return f"{name} ** {getattr(self.exponent, '__name__', 'exponent')}(t)"
         return name if self.exponent == 1 else f"{name} ** {self.exponent:g}"
 
 
 @dataclass(frozen=True, eq=False)
-class Product(Composable):
+class Product(Composition, Composable):
     """The law proportional to ``prod_i q_i(x)^(b_i)``, times ``exp(tilt r(x))`` if there is a reward.
 
     Written as algebra: ``a ** 0.7 * b ** 1.3``, ``(c / u) ** w * u`` (guidance), ``(a * b) ** 0.5``. The same
@@ -85,6 +98,9 @@ class Product(Composable):
         weights: ``"trapezoid"`` or ``"euler"`` integrate the weights' rate; ``"kernel"`` takes ratios of
             transition densities, right for any number of steps, where the experts' densities are known.
         mean, variance: of the data per coordinate, over all modes; None asks the experts, or is 0 and 1.
+        density: ``"ito"`` or ``"exact"`` follows the experts' log-densities along the run, into
+            ``result.log_densities``; see ``process.density``.
+        divergence: ``"exact"`` or ``"hutchinson"``, for ``density="ito"`` on the ODE or another noise.
 
     Reference:
         Skreta et al. (2025), "Feynman-Kac Correctors in Diffusion", arXiv:2503.02819.
@@ -97,9 +113,12 @@ class Product(Composable):
     weights: Literal["trapezoid", "euler", "kernel"] = "trapezoid"
     mean: float | None = None
     variance: float | None = None
+    density: Literal["ito", "exact"] | None = None
+    divergence: Literal["exact", "hutchinson"] | None = None
 
     def __post_init__(self) -> None:
-        _check_experts([term.model for term in self.terms])
+        check_experts(self.experts)
+        self.check_density()
         if self.gauge not in GAUGES:
             raise ConfigError(f"gauge must be one of {', '.join(GAUGES)}, got {self.gauge!r}")
         if self.weights not in WEIGHTS:
@@ -125,13 +144,12 @@ class Product(Composable):
     def __truediv__(self, other: Any) -> Product:
         return self._joined(other, -1.0)
 
-    def tilted(self, reward: Any, tilt: float = 1.0) -> Product:
-        if self.reward is not None:
-            raise ConfigError("the expression has a reward already; add them: tilted(first + second)")
-        return replace(self, reward=reward, tilt=tilt)
+    @property
+    def experts(self) -> tuple[Any, ...]:
+        return tuple(term.model for term in self.terms)
 
     def corrected(self, **settings: Any) -> Product:
-        """The same law with other ``gauge``, ``weights``, ``mean`` or ``variance``."""
+        """The same law with other ``gauge``, ``weights``, ``mean``, ``variance`` or ``density``."""
         return replace(self, **settings)
 
     def power(self, t: float) -> float:
@@ -149,7 +167,7 @@ class Product(Composable):
             if needs_density and not hasattr(term.model, "marginal_log_prob"):
                 raise ConfigError(
                     "weights='kernel' and exponents that change with time need the density of every expert "
-                    f"at every time, and {_name(term.model)} has none (marginal_log_prob); use constant "
+                    f"at every time, and {name_of(term.model)} has none (marginal_log_prob); use constant "
                     "exponents and weights='trapezoid'"
                 )
         for t in (0.0, 1.0):
@@ -162,60 +180,11 @@ class Product(Composable):
     @property
     def moments(self) -> tuple[float, float]:
         """Mean and variance per coordinate that the Gaussian gauge takes the data to have."""
-        found = [m for m in (getattr(term.model, "data_moments", None) for term in self.terms) if m]
-        mean = sum(m for m, _ in found) / len(found) if found else 0.0
-        variance = sum(v + m**2 for m, v in found) / len(found) - mean**2 if found else 1.0
+        mean, variance = moments_of(self.experts)
         return (
             mean if self.mean is None else self.mean,
             variance if self.variance is None else self.variance,
         )
-
-    # what a model has
-
-    @property
-    def interpolant(self) -> Interpolant:
-        """The path of the first expert; the others are converted to it."""
-        return self.terms[0].model.interpolant
-
-    @property
-    def predicts(self) -> Literal["noise"]:
-        return "noise"
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.terms[0].model.event_shape
-
-    @property
-    def modality(self) -> str:
-        return self.terms[0].model.modality
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return getattr(self.terms[0].model, "dtype", torch.float32)
-
-    @property
-    def rows_per_look(self) -> int:
-        return sum(term.model.rows_per_look for term in self.terms)
-
-    def encode(self, conditions: Sequence[Any]) -> None:
-        """Accept groups without a condition: conditions belong to the experts.
-
-        Raises:
-            ConfigError: for any condition.
-        """
-        for condition in conditions:
-            if condition is not None:
-                raise ConfigError(
-                    f"condition {condition!r} was given to a composition; bind it to an expert instead: "
-                    f"model.given({condition!r})"
-                )
-
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
-        """Refuse: a composition has experts, and the process asks them."""
-        raise ConfigError("a composition predicts nothing by itself; pass it to itscale.sample")
-
-    def decode(self, x: State) -> Tensor:
-        return self.terms[0].model.decode(x)
 
     def given(self, condition: Any, guidance: float = 1.0) -> Product:
         """Refuse: a condition belongs to an expert, and guidance is a product of powers."""
@@ -251,41 +220,12 @@ class Product(Composable):
         """The product of these terms, each expert once."""
         merged: dict[Any, Term] = {}
         for term in terms:
-            key = _identity(term.model)
+            key = identity(term.model)
             if key in merged:
                 term = Term(merged[key].model, _plus(merged[key].exponent, term.exponent))
             merged[key] = term
         kept = tuple(term for term in merged.values() if callable(term.exponent) or term.exponent != 0)
         return replace(self, terms=kept or tuple(merged.values())[:1])
-
-
-def _check_experts(models: Sequence[Any]) -> None:
-    first = models[0]
-    for model in models[1:]:
-        for what in ("event_shape", "modality", "latent_space"):
-            one, other = getattr(first, what, None), getattr(model, what, None)
-            if one != other:
-                raise ConfigError(
-                    f"experts must live in one space: {_name(first)} has {what} {one!r} and {_name(model)} "
-                    f"has {other!r}"
-                )
-
-
-def _identity(model: Any) -> Any:
-    """Equal for the same expert: the same network under the same condition and guidance."""
-    inner = getattr(model, "model", None)
-    if inner is not None and hasattr(model, "guidance"):
-        return (id(inner), repr(model.condition), model.guidance)
-    return (id(model), repr(None), 1.0)
-
-
-def _name(model: Any) -> str:
-    """A short name: the class, and the condition that is bound."""
-    inner = getattr(model, "model", None)
-    if inner is None or not hasattr(model, "guidance"):
-        return getattr(model, "name", None) or type(model).__name__
-    guidance = "" if model.guidance == 1 else f", guidance={model.guidance:g}"
-    return f"{_name(inner)}.given({model.condition!r}{guidance})"
 
 
 def _times(first: Exponent, second: Exponent) -> Exponent:

@@ -67,5 +67,7 @@ def changes_law(model: Any) -> bool:
     while model is not None:
         if getattr(model, "changes_law", False):
             return True
+        if any(changes_law(expert) for expert in getattr(model, "experts", ())):
+            return True
         model = getattr(model, "model", None)
     return False

@@ -4,7 +4,9 @@ from itscale.process.composed import ComposedEvaluation, ComposedProcess
 from itscale.process.continuous import ODE, SDE, ContinuousProcess
 from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
 from itscale.process.evaluation import Evaluation
+from itscale.process.experts import ExpertsEvaluation, ExpertsProcess
 from itscale.process.prior import StudentT
+from itscale.process.superposed import SuperposedEvaluation, SuperposedProcess
 
 __all__ = [
     "ODE",
@@ -16,7 +18,11 @@ __all__ = [
     "Diffusion",
     "Epsilon",
     "Evaluation",
+    "ExpertsEvaluation",
+    "ExpertsProcess",
     "Natural",
     "StudentT",
+    "SuperposedEvaluation",
+    "SuperposedProcess",
     "get_diffusion",
 ]

@@ -17,8 +17,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -28,25 +27,15 @@ from torch import Tensor
 
 from itscale import interpolants
 from itscale.models.algebra import Product
-from itscale.models.base import Given
-from itscale.process.continuous import ContinuousProcess
+from itscale.process.density import inner, square
 from itscale.process.evaluation import Evaluation
+from itscale.process.experts import ExpertsEvaluation, ExpertsProcess
 from itscale.types import State, Time, expand_over_event
-
-NOISIEST = 1e3  # kappa at which a run starts at the latest: at pure noise A is infinite on some paths
 
 
 @dataclass(frozen=True)
-class ComposedEvaluation(Evaluation):
-    """Evaluations of all experts at one point, read as that of one model.
-
-    Attributes:
-        raw: the experts' outputs, (rows, experts, *event).
-        parts: one evaluation per expert.
-        process: the process that it belongs to.
-    """
-
-    process: Any = None
+class ComposedEvaluation(ExpertsEvaluation):
+    """Evaluations of all experts, combined by the exponents of their product."""
 
     @cached_property
     def terms(self) -> _Terms:
@@ -55,7 +44,7 @@ class ComposedEvaluation(Evaluation):
     @cached_property
     def combined(self) -> Tensor:
         """``sum_i b_i s_i``."""
-        return self._sum([part.score for part in self.parts], self.terms.powers)
+        return self.weighted([part.score for part in self.parts], self.terms.powers)
 
     @cached_property
     def score(self) -> Tensor:
@@ -67,41 +56,14 @@ class ComposedEvaluation(Evaluation):
         return torch.addcmul(self.combined, centred, expand_over_event(pull, centred))
 
     @cached_property
-    def noise(self) -> Tensor:
-        return -expand_over_event(self.coefficients.sigma, self.x) * self.score
-
-    @cached_property
     def expected(self) -> Tensor:
         """``sum b_i D_i / B``: a mean of the experts' denoised samples, of the data's size at all times.
 
         The denoised sample that makes a solver follow the drift is far out at the noise end.
         """
-        return self._sum([p.denoised for p in self.parts], [b / self.terms.total for b in self.terms.powers])
-
-    @cached_property
-    def denoised(self) -> Tensor:
-        return interpolants.denoised("noise", self.noise, self.x, self.coefficients)
-
-    @cached_property
-    def velocity(self) -> Tensor:
-        return interpolants.velocity("noise", self.noise, self.x, self.coefficients)
-
-    @property
-    def output(self) -> State:
-        return self.denoised
-
-    def denoised_factors(self, c: interpolants.Coefficients) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def _sum(self, tensors: Sequence[Tensor], factors: Sequence[Any]) -> Tensor:
-        """``sum_i factors_i tensors_i``; factors are numbers, or (rows,) where exponents differ by row."""
-        total = torch.zeros_like(self.x)
-        for tensor, factor in zip(tensors, factors, strict=True):
-            if isinstance(factor, Tensor):
-                total.addcmul_(tensor, expand_over_event(factor, tensor))
-            else:
-                total.add_(tensor, alpha=factor)
-        return total
+        return self.weighted(
+            [p.denoised for p in self.parts], [b / self.terms.total for b in self.terms.powers]
+        )
 
     @cached_property
     def _centred(self) -> Tensor:
@@ -112,13 +74,12 @@ class ComposedEvaluation(Evaluation):
         """Growth of the log-weight per unit of time, where the rows live."""
         terms = self.terms
         d = self.x[0].numel()
-        disagreement = _square(self.combined)
+        disagreement = square(self.combined)
         for part, power in zip(self.parts, terms.powers, strict=True):
-            disagreement = disagreement - _on(power, disagreement) * _square(part.score)
+            disagreement = disagreement - _on(power, disagreement) * square(part.score)
         rate = _on(terms.G, disagreement) * disagreement
         if terms.is_gauged:
-            inner = (self._centred.flatten(1).double() * self.combined.flatten(1).double()).sum(1)
-            rate = rate + _on(terms.h, rate) * (d + inner)
+            rate = rate + _on(terms.h, rate) * (d + inner(self._centred, self.combined))
         rate = rate - _on((terms.total - 1) * terms.A * d, rate)
         for term, growth in zip(self.process.product.terms, terms.growth, strict=True):
             if callable(term.exponent):
@@ -141,24 +102,16 @@ class _Terms:
 
 
 @dataclass(frozen=True)
-class ComposedProcess(ContinuousProcess):
-    """The process of a ``Product``: experts are asked together, weights have a rate.
-
-    Experts that share a network are one call of the network, their conditions stacked.
-    """
+class ComposedProcess(ExpertsProcess):
+    """The process of a ``Product``: experts are asked together, weights have a rate."""
 
     moments: tuple[float, float] = field(default=(0.0, 1.0), init=False)
-    subs: tuple[ContinuousProcess, ...] = field(default=(), init=False)
     has_rates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.product.check()
         object.__setattr__(self, "moments", self.product.moments)
-        subs = [
-            ContinuousProcess(term.model, self.interpolant, self.diffusion) for term in self.product.terms
-        ]
-        object.__setattr__(self, "subs", tuple(subs))
 
     @property
     def product(self) -> Product:
@@ -172,14 +125,6 @@ class ComposedProcess(ContinuousProcess):
     @property
     def is_exact(self) -> bool:
         return self.product.weights == "kernel"
-
-    @property
-    def t_start(self) -> float:
-        path = self.interpolant
-        known = max(sub.t_start for sub in self.subs)
-        if float(path.kappa(max(known, path.t_min))) <= NOISIEST:
-            return known
-        return float(path.t_of_kappa(NOISIEST))
 
     @property
     def start_law(self) -> tuple[float, float]:
@@ -204,16 +149,10 @@ class ComposedProcess(ContinuousProcess):
         mean, std = self.start_law
         return unit * std + mean
 
-    def evaluate(self, x: State, t: Time, condition: Tensor | None = None) -> ComposedEvaluation:
-        outputs: list[Tensor | None] = [None] * len(self.subs)
-        for members in self._families:
-            for index, raw in zip(members, self._asked(members, x, t), strict=True):
-                outputs[index] = raw
-        return self.evaluation(x, t, torch.stack([o for o in outputs if o is not None], dim=1))
-
-    def evaluation(self, x: State, t: Time, raw: Tensor) -> ComposedEvaluation:
-        parts = tuple(sub.evaluation(x, t, raw[:, i]) for i, sub in enumerate(self.subs))
-        return ComposedEvaluation(x, t, "noise", raw, self.interpolant, parts, self)
+    def evaluation(self, x: State, t: Time, raw: Tensor, memo: Tensor | None = None) -> ComposedEvaluation:
+        return ComposedEvaluation(
+            x, t, "noise", raw, self.interpolant, self.parts(x, t, raw), process=self, memo=memo
+        )
 
     def terms_at(self, t: Time) -> _Terms:
         """Numbers of the drift at a time; those of one time for all rows are remembered."""
@@ -245,14 +184,6 @@ class ComposedProcess(ContinuousProcess):
         is_gauged = gauge != "none" and bool((torch.as_tensor(excess) != 0).any())
         return _Terms(A, G, h, G + self._half_squared(t), powers, growth, total, is_gauged)
 
-    def log_density(self, model: Any, x: State, t: Time) -> Float64[Tensor, " rows"]:
-        """Log-density of an expert's marginal on this path at time t."""
-        if model.interpolant == self.interpolant:
-            return model.marginal_log_prob(x.double(), t)
-        source_t, scale = interpolants.match(model.interpolant, self.interpolant, t)
-        there = model.marginal_log_prob(x.double() / expand_over_event(scale, x.double()), source_t)
-        return there - x[0].numel() * scale.log()
-
     def log_prob(self, x: State, t: Time) -> Float64[Tensor, " rows"]:
         """``sum_i b_i log q_i`` at a time ()."""
         at = float(t)
@@ -263,13 +194,13 @@ class ComposedProcess(ContinuousProcess):
         """Log of the product's density over that of the normal law that a run starts from."""
         mean, std = self.start_law
         d = x[0].numel()
-        normal = -_square(x - mean) / (2 * std**2) - d / 2 * math.log(2 * math.pi * std**2)
+        normal = -square(x - mean) / (2 * std**2) - d / 2 * math.log(2 * math.pi * std**2)
         return self.log_prob(x, torch.tensor(self.t_start, dtype=torch.float64)) - normal - self.log_start
 
     def leave(self, here: Evaluation, z: Tensor, std: float) -> Float64[Tensor, " rows"]:
         """What a Gaussian move by the noise ``z`` takes off the log-weight: density and transition there."""
         d = z[0].numel()
-        return _square(z) / 2 + d * math.log(std) - self.log_prob(here.x, here.t)
+        return square(z) / 2 + d * math.log(std) - self.log_prob(here.x, here.t)
 
     def arrive(self, here: ComposedEvaluation, origin: State, t0: float) -> Float64[Tensor, " rows"]:
         """What it adds once its end is seen: density there, and that of an Euler step back to ``origin``.
@@ -283,7 +214,7 @@ class ComposedProcess(ContinuousProcess):
             drift = drift + here._centred * float(terms.h)
         off = origin - (here.x - drift * step)
         d = here.x[0].numel()
-        return self.log_prob(here.x, here.t) - _square(off) / (2 * variance) - d / 2 * math.log(variance)
+        return self.log_prob(here.x, here.t) - square(off) / (2 * variance) - d / 2 * math.log(variance)
 
     def _half_squared(self, t: Time) -> Time:
         if t.ndim == 0:
@@ -307,46 +238,6 @@ class ComposedProcess(ContinuousProcess):
                 powers.append(term.at(0.0))
                 growth.append(0.0)
         return powers, growth
-
-    @cached_property
-    def _families(self) -> list[list[int]]:
-        """Indices of experts that share a network."""
-        found: dict[int, list[int]] = {}
-        for index, term in enumerate(self.product.terms):
-            model = term.model
-            plain = isinstance(model, Given) and model.guidance == 1
-            found.setdefault(id(model.model) if plain else id(model), []).append(index)
-        return list(found.values())
-
-    @cached_property
-    def _encoded(self) -> dict[int, Tensor]:
-        """The condition of every expert, as its network takes it, (1, ...)."""
-        found = {}
-        for index, term in enumerate(self.product.terms):
-            encoding = term.model.encode([None])
-            if encoding is not None:
-                found[index] = encoding
-        return found
-
-    def _asked(self, members: Sequence[int], x: State, t: Time) -> list[Tensor]:
-        """Outputs of experts of one network, from one call."""
-        rows, first = len(x), self.subs[members[0]]
-        model = first.model
-        if isinstance(model, Given) and model.guidance == 1:
-            first = replace(first, model=model.model)
-        elif len(members) == 1:
-            return [first.evaluate(x, t, None).raw]
-        conditions = None
-        if members[0] in self._encoded:
-            each = [self._encoded[i].to(x.device) for i in members]
-            conditions = torch.cat([e.expand(rows, *e.shape[1:]) for e in each])
-        many = x.repeat(len(members), *(1,) * (x.ndim - 1))
-        times = t if t.ndim == 0 else t.repeat(len(members))
-        return list(first.evaluate(many, times, conditions).raw.chunk(len(members)))
-
-
-def _square(s: Tensor) -> Float64[Tensor, " rows"]:
-    return s.flatten(1).double().square().sum(dim=1)
 
 
 def _on(value: Any, like: Tensor) -> Any:

@@ -128,7 +128,27 @@ class ContinuousProcess:
         raw = interpolants.raw_from(there.kind, there.denoised, there.noise, here)
         return Evaluation(x, t, there.kind, raw, self.interpolant)
 
-    def evaluation(self, x: State, t: Time, raw: Tensor) -> Evaluation:
+    @property
+    def remembers(self) -> bool:
+        """Whether rows remember numbers of their path, their memo."""
+        return False
+
+    @property
+    def can_jump(self) -> bool:
+        """Whether states may come by another way than a move of the run."""
+        return True
+
+    @property
+    def is_law(self) -> bool:
+        """Whether samples follow a known law, which a method can tilt."""
+        return True
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether moves end elsewhere than the solver takes them."""
+        return False
+
+    def evaluation(self, x: State, t: Time, raw: Tensor, memo: Tensor | None = None) -> Evaluation:
         """Read outputs of the network, as ``evaluate`` returned them."""
         return Evaluation(x, t, self.model.predicts, raw, self.interpolant)
 

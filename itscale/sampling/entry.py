@@ -17,8 +17,8 @@ from itscale.engine import Engine, Step, ValuedWorker
 from itscale.engine.snapshot import revive
 from itscale.errors import ConfigError
 from itscale.methods import Method, Profile
-from itscale.models.algebra import Product
 from itscale.models.base import Model
+from itscale.models.composition import Composition
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
 from itscale.preparation import Setup, describe, prepare
@@ -103,7 +103,7 @@ def sample(
     """
     group_ids = group_indices(groups)
     conditions = one_per_group(condition, len(group_ids))
-    if isinstance(model, Product) and model.reward is not None:
+    if isinstance(model, Composition) and model.reward is not None:
         if reward is not None:
             raise ConfigError(
                 "the composition is tilted by a reward already; give reward= or .tilted(), not both"

@@ -10,7 +10,7 @@ import torch
 
 from itscale.engine import Engine, Particles, Step
 from itscale.methods import Method, Plan, State
-from itscale.particles import effective_sample_size, log_mean_exp
+from itscale.particles import effective_sample_size, log_mean_exp, normalise
 from itscale.potentials import Difference
 from itscale.sampling.checkpoint import Checkpoint
 
@@ -91,6 +91,11 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
     rewards = p.reward[p.reward.isfinite()]
     eves = p.eve.sort(dim=1).values
     level = int(p.level.min())
+    densities = engine.log_densities(p)
+    followed = {}
+    if densities is not None:
+        mean = (normalise(p.log_weights)[..., None] * densities).sum(dim=1)  # over particles
+        followed = {"log_densities": mean.tolist()}
     return {
         "level": level,
         "t": float(engine.times[level]),
@@ -102,6 +107,7 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
         "reward_max": float(rewards.max()) if len(rewards) else None,
         "nfe": int(engine.ledger.per_group["nfe"].max()),
         "seconds": round(engine.ledger.seconds, 4),
+        **followed,
     }
 
 

@@ -9,7 +9,7 @@ import torch
 
 from itscale.budget import Spent
 from itscale.engine import Engine, Particles
-from itscale.methods import Method
+from itscale.methods import Claim, Method
 from itscale.particles import log_mean_exp
 from itscale.result import Result
 
@@ -27,11 +27,13 @@ def make_result(
 ) -> Result:
     """Bring the particles home; an ended run claims nothing about the target."""
     final = engine.finish(p)
-    has_evidence = method.claim.evidence is not None and not truncated
+    is_law = engine.process is None or engine.process.is_law
+    claim = method.claim if is_law else Claim(None)
+    has_evidence = claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
     has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
     warnings = list(engine.watch.warnings)
-    target = None if truncated else method.claim.target
+    target = None if truncated else claim.target
     if truncated:
         warnings.append(
             "the run was ended early: it hands over the best it had, or samples denoised as they stood"
@@ -49,7 +51,7 @@ def make_result(
         ancestors=torch.stack(engine.ancestors) if has_lineage else None,
         times=engine.times,
         tilt=engine.tilt,
-        claim={"target": target, "evidence": method.claim.evidence if has_evidence else None},
+        claim={"target": target, "evidence": claim.evidence if has_evidence else None},
         spent=engine.ledger.spent(),
         modality=modality,
         truncated=truncated,
@@ -58,4 +60,5 @@ def make_result(
         config=config,
         warnings=warnings,
         notes=engine.notes,
+        log_densities=engine.log_densities(p),
     )

@@ -35,6 +35,7 @@ class Move:
         memory: what the rows remember after the move, newest first; None is the denoised sample at its
             start, then what they remembered before.
         looks: evaluations inside the move, (rows,) int64; None is the kernel's ``extra_looks`` each.
+        memo: numbers of the rows' paths, (rows, k), where the process remembers some; kernels leave it alone.
     """
 
     x: Tensor
@@ -42,6 +43,7 @@ class Move:
     std: float | Tensor | None = None
     memory: tuple[Tensor, ...] | None = None
     looks: Tensor | None = None
+    memo: Tensor | None = None
 
     @property
     def mean(self) -> Tensor | None:

@@ -117,7 +117,7 @@ def labelled(groups: int = 2, n: int = 5) -> Particles:
     """Particles whose every field says which particle it belongs to."""
     slot = torch.arange(groups * n).reshape(groups, n)
     row = slot.flatten().float()[:, None]
-    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), *(row + k for k in (400, 500, 600, 700)))
+    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), *(row + k for k in (400, 500, 600, 700, 800)))
     p = Particles.first(rows, groups, n)
     values = {
         f.name: slot.to(getattr(p, f.name).dtype) + 1000 * i
