@@ -113,11 +113,11 @@ def prepare(
     times = _times(get_grid(grid), dynamics, steps)
     kernel = stepper.build(dynamics, times)
     valued, forecast = _value(value, chosen, dynamics, times)
+    _check_path(chosen, dynamics, stepper, kernel, steps, forecast)
     if hasattr(chosen, "check"):  # a method that builds kernels of its own
         chosen.check(dynamics, times)
     _check_noise(chosen, kernel, steps)
     _check_steps(stepper, steps)
-    _check_path(chosen, dynamics, stepper, kernel, steps, forecast)
     if chosen.needs.density and not stepper.gaussian:
         raise ConfigError(
             f"{type(chosen).__name__} weights by transition densities, and that of "
