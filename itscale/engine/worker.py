@@ -343,7 +343,9 @@ class Worker:
         Yields the move, its rows, what they remember from now on, their log p - log q, and their noise.
         """
         index = torch.arange(len(at))[part]
-        if isinstance(level, int) or (kernel.takes_levels and not self.bitwise and not self.process.remembers):
+        if isinstance(level, int) or (
+            kernel.takes_levels and not self.bitwise and not self.process.remembers
+        ):
             pieces: list[tuple[int | Tensor, Tensor, Any]] = [(_part(level, part), index, part)]
         else:
             here = level[part]

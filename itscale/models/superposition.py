@@ -145,8 +145,7 @@ class EqualDensity(Superposition):
         models: at least two experts of one space.
         bias: what ``log q_i - log q_0`` is to be at the end, for every expert but the first; None is 0.
         clamp: the largest ``|kappa_i - 1/M|`` of a step; None has no limit. Where the experts agree, at the
-            noise end, kappa is in the hundreds; a clamp keeps particles where experts are more certain, and
-            lets their densities differ.
+            noise end, kappa is in the hundreds. What a clamp leaves undone is made up for in later steps.
         divergence: for the ODE, or another noise than the natural one: ``"exact"`` or ``"hutchinson"``.
         reward, tilt: of the tilt; ``sample`` takes them over.
 

@@ -51,10 +51,6 @@ class ExpertsEvaluation(Evaluation):
         return self.memo[:, len(self.parts) + 1 :]
 
     @cached_property
-    def score(self) -> Tensor:
-        raise NotImplementedError
-
-    @cached_property
     def noise(self) -> Tensor:
         return -expand_over_event(self.coefficients.sigma, self.x) * self.score
 
