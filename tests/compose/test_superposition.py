@@ -236,7 +236,7 @@ def test_equal_density_is_on_the_surface_and_the_product_around_it():
 @pytest.mark.slow
 def test_equal_density_at_full_size():
     a, b = up_and_down()
-    result, x = looked_at(equal_density(a, b), n=2000, steps=1000)
+    result, x = looked_at(equal_density(a, b), n=500, steps=1000)
     known = truth((a, b), x)
     apart = (known[:, 0] - known[:, 1]).abs()
     assert float(apart.median()) < 0.05
