@@ -13,7 +13,7 @@ from itscale.compose import equal_density, geometric_mean, guidance, mixture
 from itscale.errors import ConfigError
 from itscale.methods import FKC, RBF, SMC, SVDD, NestedSMC
 from itscale.models import GaussianMixture
-from itscale.process import ODE, SDE
+from itscale.process import ODE, SDE, SuperposedProcess
 
 LATEST = 0.999
 MODES = [[-1.5, 1.5], [1.5, 1.5]]
@@ -183,6 +183,18 @@ def test_experts_on_two_paths_are_joined_on_the_first():
     assert abs(shares_up(result) - 0.5) < 5 * math.sqrt(0.25 / 500)
 
 
+def test_shares_follow_densities_temperature_and_weights():
+    a, b = up_and_down()
+    process = SuperposedProcess.of(mixture(a, b, weights=(3, 1), temperature=2.0), SDE())
+    x, t = torch.zeros(1, 2, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    known = torch.tensor([[-4.0, -3.5, 0.0]], dtype=torch.float64)  # two log-densities, and no kappa yet
+    here = process.evaluation(x, t, process.evaluate(x, t).raw, known)
+    odds = 3 * math.exp(2.0 * -0.5)
+    torch.testing.assert_close(here.shares[0, 0], torch.tensor(odds / (1 + odds), dtype=torch.float64))
+    expected = here.shares[0, 0] * a.score(x, t) + here.shares[0, 1] * b.score(x, t)
+    torch.testing.assert_close(here.score, expected)
+
+
 def test_a_high_temperature_decides_and_claims_nothing():
     a, b = up_and_down()
     result = run(mixture(a, b, temperature=100), n=400, steps=100)
@@ -259,7 +271,7 @@ def test_equal_density_is_the_published_update():
     order; ``z`` is what the run drew.
     """
     a, b = up_and_down("ve")
-    process = itscale.process.SuperposedProcess.of(a & b, SDE())
+    process = SuperposedProcess.of(a & b, SDE())
     x = torch.tensor([[0.3, 0.8], [-1.0, 0.2], [2.0, -0.4]], dtype=torch.float64)
     z = torch.tensor([[0.5, -1.0], [0.1, 0.7], [-0.3, 0.2]], dtype=torch.float64)
     t = torch.tensor(0.6, dtype=torch.float64)
