@@ -437,10 +437,12 @@ class Worker:
     def _context(
         self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None
     ) -> Context | None:
-        """The population's denoised samples and values, as guides see them."""
+        """The denoised samples and values of a population, as guides see them; cheap samples are their own."""
         if population is None:
             return None
         rows, value = population
+        if rows.raw is None:
+            return Context(rows.x.flatten(1).reshape(*value.shape, -1), value.to(rows.x.device))
         parts = []
         for part in self._chunks(len(rows)):
             k = _part(level, part)

@@ -15,6 +15,7 @@ from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.importance import ImportanceSampling
+from itscale.methods.lidar import LiDAR
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.noise_ascent import ZeroOrder
 from itscale.methods.path_search import PathSearch
@@ -45,6 +46,7 @@ METHODS: dict[str, type] = {
     "tds": TDS,
     "das": DAS,
     "cts": CTS,
+    "lidar": LiDAR,
     "code": CoDe,
     "beam": Beam,
     "rbf": RBF,
@@ -98,6 +100,7 @@ __all__ = [
     "EpsilonGreedy",
     "Funnel",
     "ImportanceSampling",
+    "LiDAR",
     "Method",
     "Needs",
     "NestedSMC",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float64
@@ -35,6 +35,9 @@ class TwistedState(State):
 
     exponent: Float64[Tensor, " g"] = field(default_factory=lambda: torch.zeros(0))
     slope: Slope | None = None
+
+
+SomeState = TypeVar("SomeState", bound=TwistedState)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,7 @@ class TwistedSMC:
         return self._seen(engine, start)
 
     def step(self, engine: Engine, state: TwistedState) -> TwistedState:
-        p = before = state.particles
+        p, context = state.particles, self._context(state)
         level = int(p.level[0, 0])
         is_noisy = engine.is_noisy(level)
         if is_noisy and self.guide == "regression":
@@ -141,13 +144,24 @@ class TwistedSMC:
         size = state.size_ahead(level)
         if is_noisy or size != p.n:  # copies made after the last noisy move would never part
             p = engine.resample(p, WhenESSBelow(self.ess_threshold), self.scheme, size)
-        p = engine.propose(p, guide=self._guide(engine, state, level) if is_noisy else None, context=before)
+        p = engine.propose(p, guide=self._guide(engine, state, level) if is_noisy else None, context=context)
         if level + 1 == engine.steps:
             p = engine.weight(engine.score(p), Tempered(torch.ones((), dtype=torch.float64)))
             return replace(state, particles=p, is_done=True)
         return self._seen(engine, replace(state, particles=p))
 
-    def _seen(self, engine: Engine, state: TwistedState) -> TwistedState:
+    def _context(self, state: TwistedState) -> Particles:
+        """What a guide may learn from: the population before it is resampled."""
+        return state.particles
+
+    def _ahead(self, state: TwistedState, engine: Engine, level: int) -> Float64[Tensor, "*g"]:
+        """The exponent at the end of the move from this level."""
+        tempering = get_tempering(self.tempering)
+        if isinstance(tempering, Adaptive):
+            return state.exponent  # the one ahead is not known yet, and any will do
+        return tempering(engine.steps)[level + 1]
+
+    def _seen(self, engine: Engine, state: SomeState) -> SomeState:
         """Look, score and weight where the particles are."""
         p = state.particles
         pushes = engine.is_noisy(int(p.level[0, 0]))  # else no gradient is needed here
@@ -170,11 +184,7 @@ class TwistedSMC:
         """The push of the move from this level: along the value that will count ahead."""
         if self.guide == "none":
             return None
-        tempering = get_tempering(self.tempering)
-        if isinstance(tempering, Adaptive):
-            exponent = state.exponent  # the one ahead is not known yet, and any will do
-        else:
-            exponent = tempering(engine.steps)[level + 1]
+        exponent = self._ahead(state, engine, level)
         if self.guide == "network":
             return NetworkGradient(exponent * engine.tilt, self.cap)
         spread = torch.tensor(self.spread, dtype=torch.float64)
