@@ -40,6 +40,7 @@ from itscale.methods import (
     DTSStar,
     EpsilonGreedy,
     Funnel,
+    LiDAR,
     ParticleGibbs,
     PathSearch,
     PsiSMC,
@@ -94,6 +95,7 @@ ENTRANTS = (
     Entrant("cts, mild", CTS(), MILD),
     Entrant("cts, sharp", CTS()),
     Entrant("cts without gradients, sharp", CTS(drift="population"), smooth_only=True),
+    Entrant("lidar, sharp", LiDAR()),
     Entrant("das, sharp", DAS()),
     Entrant("tds, mild", TDS(), MILD),
 )

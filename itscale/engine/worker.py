@@ -437,7 +437,7 @@ class Worker:
     def _context(
         self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None
     ) -> Context | None:
-        """The denoised samples and values of a population, as guides see them; cheap samples are their own."""
+        """The denoised samples and values of a population, as guides see them; samples are their own."""
         if population is None:
             return None
         rows, value = population
