@@ -315,6 +315,18 @@ def test_equal_density_on_the_ode_needs_differences_of_divergences():
     assert float((known[:, 0] - known[:, 1]).abs().median()) < 0.1  # first order in the step: 0.05
 
 
+def test_a_clamp_limits_how_far_a_step_is_completed():
+    """With kappa within 1/2 +- c, a move is completed by at most ``c gain |s_2 - s_1|``."""
+    a, b = up_and_down("ve")
+    process = SuperposedProcess.of(equal_density(a, b, clamp=0.5), SDE())
+    x, t = torch.tensor([[0.3, 0.8]], dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
+    here = process.evaluation(x, t, process.evaluate(x, t).raw, process.first_memo(x))
+    moved, memo = process.settle(here, x + 1.0, 0.61)
+    reach = 0.5 * process.estimate.gain(0.6, 0.61) * (b.score(x, t) - a.score(x, t)).norm()
+    torch.testing.assert_close((moved - x - 1.0).norm(), reach)
+    assert float(memo[0, 2]) == pytest.approx(1.0)
+
+
 def test_what_a_clamp_leaves_undone_is_made_up_for_later():
     """The wanted difference is that of the estimates themselves, not of what a step adds to them."""
     a, b = up_and_down()
