@@ -88,11 +88,15 @@ def settings_of(name: str, rows: int, model: Any) -> dict[str, Any]:
         particles, each = 2, 2 * method.children
     if name == "zero-order":
         process, particles, each = ODE(), 1, method.neighbours
-    if name == "rbf":
+    if name == "reno":
+        process = ODE()
+    if hasattr(method, "iterations"):
+        method = replace(method, iterations=3)
+    if name in ("rbf", "verifier-threshold"):
         particles, each = 2, 2
     if getattr(method, "profile", 0) is None:  # else a pilot runs before
         method = replace(method, profile=itscale.calibrate(model, mean, condition=3, groups=1, steps=STEPS))
-    budget = itscale.Budget(nfe=BUDGET) if name in ("rbf", "zero-order") else None
+    budget = itscale.Budget(nfe=BUDGET) if name in ("rbf", "verifier-threshold", "zero-order") else None
     method = replace(method, particles=particles)
     groups = max(1, rows // each)
     return {"method": method, "process": process, "groups": groups, "budget": budget}
