@@ -57,8 +57,8 @@ def main() -> None:
     lines = [
         "# Overhead of composition",
         "",
-        f"Two experts of the digits model, weighted, {PARTICLES} particles, T = {STEPS}, over the unguided run "
-        "of one expert with as many network rows in calls of the same size; one thread, "
+        f"Two experts of the digits model, weighted, {PARTICLES} particles, T = {STEPS}, over the unguided "
+        "run of one expert with as many network rows in calls of the same size; one thread, "
         f"torch {version('torch')}.",
         "",
         f"Ratio {middle:.3f}, {low:.3f} to {high:.3f} over {args.repetitions} pairs.",
