@@ -1,0 +1,121 @@
+"""What the engine's verbs stand on: noise addresses, charges, what is remembered of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.budget import Ledger
+from itscale.engine.messages import Place
+from itscale.engine.particles import Particles
+from itscale.engine.watch import Watch
+from itscale.noise import Address, Noise, Purpose
+from itscale.pools import OpenPool
+from itscale.process import ContinuousProcess
+from itscale.solvers import Kernel
+from itscale.values import DENOISED_COST, ScoreCost
+
+
+class EngineBase:
+    """What all verbs stand on: the pool, the noise, the ledger. See `Engine` for the attributes."""
+
+    def __init__(
+        self,
+        pool: OpenPool,
+        *,
+        kernel: Kernel,
+        times: Float64[Tensor, " levels"],
+        group_ids: Int64[Tensor, " g"],
+        noise: Noise,
+        ledger: Ledger,
+        event_shape: tuple[int, ...],
+        rows_per_look: int = 1,
+        tilt: float = 1.0,
+        has_reward: bool = True,
+        has_gradient: bool = False,
+        initial: Tensor | None = None,
+        process: ContinuousProcess | None = None,
+        score_cost: ScoreCost = DENOISED_COST,
+    ) -> None:
+        self.pool = pool
+        self.kernel = kernel
+        self.times = times
+        self.group_ids = group_ids
+        self.noise = noise
+        self.ledger = ledger
+        self.event_shape = event_shape
+        self.rows_per_look = rows_per_look
+        self.tilt = tilt
+        self.has_reward = has_reward
+        self.has_gradient = has_gradient
+        self.initial = initial
+        self.process = process
+        self.score_cost = score_cost
+        self.ancestors: list[Int64[Tensor, "g n"]] = []
+        self.notes: dict[str, Any] = {}
+        self.watch = Watch()
+        self._last_place: tuple[tuple[int, int, int], Place] | None = None
+
+    @property
+    def groups(self) -> int:
+        return len(self.group_ids)
+
+    @property
+    def steps(self) -> int:
+        return self.times.shape[0] - 1
+
+    def is_noisy(self, level: int) -> bool:
+        """Whether the move from this level separates copies."""
+        return self.kernel.is_noisy(level)
+
+    def uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
+        """Uniforms of the groups' present move; a purpose may be used once a move."""
+        zero = torch.zeros(p.groups, dtype=torch.int64)
+        return self.noise.uniform(purpose, Address(self.group_ids, p.move, zero, zero), count)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what the engine remembers of a run, as plain values."""
+        return {
+            "ancestors": list(self.ancestors),
+            "notes": dict(self.notes),
+            "watch": self.watch.snapshot(),
+            "ledger": self.ledger.snapshot(self.pool.counters()),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.ancestors = list(saved["ancestors"])
+        self.notes = dict(saved["notes"])
+        self.watch = Watch(**saved["watch"])
+        self.ledger.restore(saved["ledger"])
+
+    def _charge_looks(self, looks: Int64[Tensor, " g"]) -> None:
+        self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look)
+
+    def _extra_looks(self, kernel: Kernel, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
+        table = torch.tensor([kernel.extra_looks(k) for k in range(self.steps)])
+        return table[level].sum(dim=1)
+
+    def _place(self, p: Particles, children: int = 1) -> Place:
+        g, n = p.level.shape
+        if self._last_place is None or self._last_place[0] != (g, n, children):
+            local = torch.arange(g).repeat_interleave(n * children)
+            slot = torch.arange(n).repeat_interleave(children).repeat(g)
+            draw = torch.arange(children).repeat(g * n)
+            self._last_place = (
+                (g, n, children),
+                Place(Address(self.group_ids[local], local, slot, draw), local),
+            )
+        fixed = self._last_place[1]
+        move = p.move.repeat_interleave(n * children)
+        return Place(replace(fixed.address, move=move), fixed.group)
+
+
+def one_level(level: Int64[Tensor, "g n"]) -> int | Tensor:
+    """The level of all rows, or one per row where they differ."""
+    first = int(level[0, 0])
+    return first if bool((level == first).all()) else level.reshape(-1)

@@ -1,0 +1,117 @@
+"""The engine's verbs that move particles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.engine.engine_base import EngineBase, one_level
+from itscale.engine.messages import Near
+from itscale.engine.particles import Particles
+from itscale.guides import Guide
+from itscale.solvers import Kernel
+
+
+class MoveVerbs(EngineBase):
+    """Start, move, and what is known of the density of a move."""
+
+    def start(self, n: int, move: Int64[Tensor, " g"] | int = 0) -> Particles:
+        """Draw n noises per group at level 0; ``move`` says how many random acts there were before."""
+        p = Particles.first(None, self.groups, n)  # type: ignore[arg-type]
+        constant = 0.0 if self.process is None else self.process.log_start
+        p = replace(p, move=p.move + move, log_evidence=p.log_evidence + constant)
+        is_first = self.initial is not None and not p.move.any()
+        initial = (
+            self.initial.reshape(-1, *self.event_shape) if is_first and self.initial is not None else None
+        )
+        return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
+
+    def propose(
+        self,
+        p: Particles,
+        kernel: Kernel | None = None,
+        children: int = 1,
+        guide: Guide | None = None,
+        context: Particles | None = None,
+        recorded: bool = True,
+        near: tuple[Particles, Float64[Tensor, "g n*m"]] | None = None,
+        keep_noise: bool = False,
+    ) -> Particles:
+        """Move every particle ``children`` times by one kernel step; child c of slot i is at i * m + c.
+
+        ``guide`` adds to the noise of the move; its log p - log q is collected in ``log_ratio``. It may learn
+        from ``context``, particles at the same level that exist before the move, by default ``p``. A move
+        that is only tried, and may not count, is not ``recorded`` in the ancestry.
+
+        With ``keep_noise`` rows hold the noise that moved them. ``near`` names particles that such a move
+        made, one per particle of p, and a cosine c per child: its noise is ``c pivot + sqrt(1 - c^2) xi``.
+        """
+        kernel = kernel or self.kernel
+        fields = p.repeat(children)
+        fields["level"] = fields["level"] + 1
+        population = None
+        if guide is not None and guide.wants_context:
+            context = context or p
+            population = (context.rows, context.value)
+        rows, ratio, looks = self.pool.call(
+            "propose",
+            p.rows,
+            one_level(fields["level"] - 1),
+            self._place(p, children),
+            kernel=None if kernel is self.kernel else kernel,
+            children=children,
+            guide=guide,
+            population=population,
+            near=None if near is None else Near(near[0].rows, near[1].reshape(-1)),
+            keep_noise=keep_noise,
+        )
+        if ratio is not None:
+            fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
+        if looks is None:
+            extra = self._extra_looks(kernel, p.level) * children
+        else:
+            extra = looks.reshape(p.groups, -1).sum(dim=1)
+        if extra.any():
+            self._charge_looks(extra)
+        if recorded:
+            self.ancestors.append(p.origin)
+        fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
+        return replace(p, rows=rows, move=p.move + 1, **fields)
+
+    def mutate(self, p: Particles, kernel: Kernel, guide: Guide | None = None) -> Particles:
+        """Move every particle once within its level; what comes back is neither looked at nor scored.
+
+        A jump in time: multistep solvers start afresh after it. ``guide`` as for ``propose``.
+        """
+        rows, ratio, _ = self.pool.call(
+            "propose", p.rows, one_level(p.level), self._place(p), kernel=kernel, guide=guide, stays=True
+        )
+        self._charge_looks(self._extra_looks(kernel, p.level))
+        log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
+        return replace(
+            p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio
+        )
+
+    def log_transition(self, p: Particles, target: Particles) -> Float64[Tensor, "g n"]:
+        """Log-density of the move from each particle to its group's one in ``target``, up to a constant.
+
+        The transition must be Gaussian and without memory; the model's outputs at p are at hand.
+        """
+        level = one_level(p.level)
+        found = self.pool.call("log_transition", p.rows, level, self._place(p), target.rows)
+        return found.reshape(p.level.shape)
+
+    def log_preference(
+        self, p: Particles, q: Particles, kernel: Kernel, guide: Guide
+    ) -> Float64[Tensor, "g n"]:
+        """Log of how much likelier a guide makes the moves of a kernel from p to q, slot by slot: log q / p.
+
+        The kernel must be Gaussian and without memory; p must have been looked at, with what the guide needs.
+        """
+        found = self.pool.call(
+            "log_preference", p.rows, one_level(p.level), self._place(p), q.rows, kernel, guide
+        )
+        return found.reshape(p.level.shape)

@@ -1,0 +1,136 @@
+"""The engine's verbs that look and score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from itscale.engine.engine_base import EngineBase, one_level
+from itscale.engine.messages import Scored
+from itscale.engine.particles import Particles
+from itscale.errors import RewardError
+from itscale.process import ExpertsProcess
+
+
+class ScoreVerbs(EngineBase):
+    """Look at the model, score samples, and account for both."""
+
+    def look(self, p: Particles, gradient: bool = False) -> Particles:
+        """Evaluate the model at rows that were not looked at yet: one NFE each.
+
+        With ``gradient`` the reward is scored too and its gradient with respect to the state, through
+        decoder and network, stays with the rows: a backward row each.
+        """
+        if gradient:
+            rows, scored = self.pool.call("look_with_gradient", p.rows, one_level(p.level), self._place(p))
+            self._charge_looks(torch.full((p.groups,), p.n))
+            self.ledger.charge(backward_rows=p.groups * p.n * self.rows_per_look)
+            return self._take_scores(self._rated(replace(p, rows=rows)), scored)
+        looked = self.pool.call("look", p.rows, one_level(p.level), self._place(p))
+        if looked is p.rows:
+            return p
+        self._charge_looks(torch.full((p.groups,), p.n))
+        return self._rated(replace(p, rows=looked))
+
+    def _rated(self, p: Particles) -> Particles:
+        """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
+        if self.process is None or not self.process.has_rates:
+            return p
+        rate: Tensor = self.pool.call("rates", p.rows, one_level(p.level)).reshape(p.level.shape)
+        if self.process.is_exact:
+            return replace(p, log_ratio=p.log_ratio + rate)
+        before = p.carry.get("rate", rate)
+        since = p.carry.get("rate_level", p.level)
+        share = self.process.rate_share
+        gained = (self.times[p.level] - self.times[since]) * (share * before + (1 - share) * rate)
+        carry = {**p.carry, "rate": rate, "rate_level": p.level}
+        return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
+
+    def score(self, p: Particles, gradient: bool = False) -> Particles:
+        """Score the denoised samples, or the states themselves on the last level.
+
+        Before the last look the run's value may stand in for the reward of the denoised sample. A particle
+        that was scored at its level keeps its score: a copy is never scored again, and neither is a sample
+        that the last move took over unchanged from the denoised sample before it. With ``gradient`` the
+        reward's gradient with respect to the denoised sample stays with the rows.
+        """
+        level = one_level(p.level)
+        final = isinstance(level, int) and level == self.steps
+        if torch.equal(p.scored, p.level):
+            return p
+        if final and bool((p.scored == self.steps - 1).all()):
+            return self._final_score(replace(p, scored=p.level))
+        early = p.level < self.steps - 1
+        if not self.score_cost.is_denoised and early.any():
+            return self._score_ahead(p, level, early)
+        if gradient and not final:
+            rows, scored = self.pool.call("score_with_gradient", p.rows, level, self._place(p))
+            return self._take_scores(replace(p, rows=rows), scored)
+        keep = isinstance(level, int) and level >= self.steps - 1
+        rows, scored = self.pool.call("score", p.rows, level, self._place(p), keep_samples=keep)
+        return self._take_scores(replace(p, rows=rows), scored)
+
+    def _score_ahead(self, p: Particles, level: int | Tensor, early: Tensor) -> Particles:
+        """Score by the run's value, and pay for it."""
+        cost = self.score_cost
+        rows, scored = self.pool.call("score_ahead", p.rows, level, self._place(p), tilt=self.tilt)
+        if cost.looks:
+            self._charge_looks(early.sum(dim=1) * cost.looks)
+        return self._take_scores(replace(p, rows=rows), scored, torch.where(early, cost.calls, 1))
+
+    def denoised(self, p: Particles) -> Tensor:
+        """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""
+        rows = self.pool.call("denoise", p.rows, one_level(p.level))
+        return rows.x.reshape(*p.level.shape, *rows.x.shape[1:]).cpu()
+
+    def log_densities(self, p: Particles) -> Float64[Tensor, "g n experts"] | None:
+        """What is known of every expert's log-density where the particles were last looked at, if any is."""
+        if self.process is None or not self.process.remembers:
+            return None
+        assert isinstance(self.process, ExpertsProcess)
+        memo = self.pool.call("memo", p.rows).reshape(*p.level.shape, -1)
+        if largest := float(memo[..., len(self.process.subs)].max()):
+            self.notes["largest kappa"] = max(largest, self.notes.get("largest kappa", 0.0))
+        return memo[..., : len(self.process.subs)]
+
+    def _take_scores(
+        self, p: Particles, scored: Scored, asked: Int64[Tensor, "g n"] | None = None
+    ) -> Particles:
+        """Account for scores, and make values of them; ``asked`` samples a particle, None is one."""
+        shape = p.level.shape
+        level = one_level(p.level)
+        final = isinstance(level, int) and level == self.steps
+        reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
+        calls = scored.calls.reshape(shape).sum(dim=1)
+        samples = torch.full_like(calls, p.n) if asked is None else asked.sum(dim=1)
+        self.ledger.charge(
+            reward_calls=calls,
+            decodes=samples,
+            cached_rewards=int((samples - calls).sum()),
+            invalid_rewards=int((~valid).sum()) if scored.invalid is None else scored.invalid,
+        )
+        self.ledger.charge(dead_states=self.watch.count_dead(finite, level))
+        if not valid.any():
+            reason = scored.reasons[0] if scored.reasons else "NaN or +inf"
+            raise RewardError(f"the reward has no valid score for any of {valid.numel()} samples: {reason}")
+        valid = valid & finite  # whatever a reward makes of a broken state, it is no score
+        kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
+        reward = torch.where(valid, reward, p.reward)
+        value = torch.where(valid, self._value(reward), self._value(kept))
+        value = torch.where(finite, value, -torch.inf)
+        p = replace(p, reward=reward, value=value, scored=p.level, valid=valid)
+        if not final:
+            self.watch.see_scores(reward)
+        return self._final_score(p)
+
+    def _value(self, reward: Tensor) -> Tensor:
+        return torch.zeros_like(reward) if self.tilt == 0 else self.tilt * reward
+
+    def _final_score(self, p: Particles) -> Particles:
+        """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
+        kept = p.valid | (p.level < self.steps)
+        reward = torch.where(kept, p.reward, -torch.inf)
+        return replace(p, reward=reward, value=torch.where(kept, p.value, -torch.inf))

@@ -1,0 +1,150 @@
+"""What the worker's verbs stand on: micro-batches, network calls, what rewards may ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from itscale.engine.messages import Place
+from itscale.engine.rows import Rows
+from itscale.noise import Address, Noise
+from itscale.process import (
+    ContinuousProcess,
+    Evaluation,
+)
+from itscale.scoring import Reward
+from itscale.solvers import Kernel
+from itscale.types import expand_over_event
+
+
+@dataclass
+class WorkerBase:
+    """The model and its surroundings, where the rows live. See `Worker` for the attributes."""
+
+    process: ContinuousProcess
+    kernel: Kernel
+    times: Float64[Tensor, " levels"]
+    noise: Noise
+    reward: Reward | None
+    held_out: Reward | None
+    conditions: Sequence[Any]
+    dtype: torch.dtype
+    microbatch: int | None = None
+    bitwise: bool = False
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        model = self.process.model
+        encoded = model.encode(self.conditions)
+        self.encoded = None if encoded is None else encoded.to(self.device)
+        microbatch = self.microbatch or _default_microbatch(model.event_shape)
+        self.chunk = max(1, microbatch // model.rows_per_look)
+        self.padding_rows = 0
+        self.network_calls = 0
+
+    def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
+        """Read what a look has left with a part of the rows, whose level is given."""
+        memo = None if rows.memo is None else rows.memo[part]
+        return self.process.evaluation(rows.x[part], self.times[level], present(rows.raw)[part], memo)
+
+    def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
+        """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""
+        condition = None if self.encoded is None else self.encoded[group.to(self.encoded.device)]
+        time = torch.tensor(level, dtype=torch.float64) if isinstance(level, float) else self.times[level]
+        real = x.shape[0]
+        missing = self.chunk - real if self.bitwise else 0
+        self.network_calls += 1
+        if missing <= 0 or x.requires_grad:  # rows go backwards one by one where bits count
+            return self.process.evaluate(x, time, condition)
+        self.padding_rows += missing * self.process.model.rows_per_look
+        fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
+        padded = torch.cat([x, x[fill]])
+        time_rows = time if time.ndim == 0 else torch.cat([time, time[fill.cpu()]])
+        condition = None if condition is None else torch.cat([condition, condition[fill]])
+        done = self.process.evaluate(padded, time_rows, condition)
+        return self.process.evaluation(x, time, done.raw[:real])
+
+    def _outlook(self, here: Evaluation, level: int | Tensor) -> Tensor:
+        """The sample that a reward judges: what is expected, and at the last look what the jump will make."""
+        if not self.process.has_rates:
+            return here.denoised
+        is_last = torch.as_tensor(level) >= self.times.shape[0] - 2
+        if bool(is_last.all()):
+            return here.denoised
+        return torch.where(expand_over_event(is_last, here.x).bool(), here.denoised, here.expected)
+
+    def _decode(self, rows: Rows, level: int | Tensor, part: Any) -> Tensor:
+        """Samples of a part of the rows, whose level is given."""
+        if isinstance(level, int) and level == self.times.shape[0] - 1:
+            return self.process.model.decode(rows.x[part])
+        assert rows.raw is not None, "score needs a look first"
+        here = self._evaluation(rows, level, part)
+        return self.process.model.decode(self._outlook(here, level))
+
+    def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: Any) -> Tensor:
+        assert self.reward is not None
+        return self.reward.raw(self.process.model.decode(denoised), self._facts(level, at, part))
+
+    def _facts(self, level: int | Tensor, at: Place, part: Any) -> dict[str, Any]:
+        """What a reward may ask for at a part of the rows, whose level is given."""
+        return {
+            "step": level,
+            "t": self.times[level],
+            "is_final": level == self.times.shape[0] - 1,
+            "conditions": [self.conditions[i] for i in at.group[part].tolist()],
+        }
+
+    def _address(self, at: Place, rows: slice | Tensor) -> Address:
+        a = at.address[rows]
+        if torch.device(self.device).type == "cpu":
+            return a
+        return Address(*(f.to(self.device, non_blocking=True) for f in (a.group, a.move, a.slot, a.draw)))
+
+    @property
+    def _backward_chunk(self) -> int:
+        """Rows that go backwards together: matrix products on the way back round by a row's position."""
+        return 1 if self.bitwise else self.chunk
+
+    def _chunks(self, total: int, size: int | None = None) -> Iterator[slice]:
+        size = size or self.chunk
+        for start in range(0, total, size):
+            yield slice(start, min(start + size, total))
+
+    def _parts(
+        self, level: int | Tensor, total: int, size: int | None = None
+    ) -> Iterator[tuple[Any, int | Tensor]]:
+        """Yield parts of the rows with their level, one per row where rows differ.
+
+        Where bits count a part has one level: factors that differ by row round in another way.
+        """
+        if isinstance(level, int) or not self.bitwise:
+            yield from ((part, level_of(level, part)) for part in self._chunks(total, size))
+            return
+        for k in level.unique().tolist():
+            yield from ((part, k) for part in (level == k).nonzero()[:, 0].split(size or self.chunk))
+
+
+def level_of(level: int | Tensor, part: slice) -> int | Tensor:
+    return level if isinstance(level, int) else level[part]
+
+
+def present(raw: Tensor | None) -> Tensor:
+    assert raw is not None, "a look comes first"
+    return raw
+
+
+def room_for(rows: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """An empty tensor for what the network returns for all rows."""
+    return torch.empty(rows, *like.shape[1:], dtype=dtype, device=like.device)
+
+
+def _default_microbatch(event: tuple[int, ...]) -> int:
+    """A power of two, so that a micro-batch of states is about half a megabyte: 128 for 28 x 28 pixels."""
+    rows = max(32, min(4096, 2**17 // max(1, math.prod(event))))
+    return 1 << (rows.bit_length() - 1)
