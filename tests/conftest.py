@@ -7,8 +7,10 @@ import os
 
 import torch
 
+from itscale.runs.allocator import keep_freed_memory
 from tests import shapes
 
 if os.environ.get("ITSCALE_TEST_SHAPES"):
     shapes.install()
 torch.set_num_threads(1)
+keep_freed_memory()

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from itscale.pools import Pool
+from itscale.runs.allocator import keep_freed_memory
 from itscale.runs.outcomes import attempt
 
 
@@ -43,6 +44,7 @@ def work(connection: Connection, number: int, threads: int, folder: Path, pool: 
     sys.stdout = sys.stderr  # stdout belongs to the results, which only the first process prints
     os.dup2(2, 1)  # libraries in C do not ask Python
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(number % torch.cuda.device_count())
     connection.send(Ready())
