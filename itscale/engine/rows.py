@@ -24,6 +24,8 @@ class Rows:
         origin: the state before the last move, where weights look back at it.
         memo: (rows, k) float64, numbers that the process remembers of every row's path; None where it needs
             none.
+        depth: (rows,) int64 on the host, how many tensors of the history are each row's own, newest first;
+            None where all are.
     """
 
     x: Tensor
@@ -34,12 +36,14 @@ class Rows:
     noise: Tensor | None = None
     origin: Tensor | None = None
     memo: Tensor | None = None
+    depth: Int64[Tensor, " rows"] | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def take(self, index: Int64[Tensor, " m"]) -> Rows:
         """Gather rows; every field moves together."""
+        depth = None if self.depth is None else self.depth[index.cpu()]
         index = index.to(self.x.device)
 
         def pick(field: Tensor | None) -> Tensor | None:
@@ -54,12 +58,13 @@ class Rows:
             pick(self.noise),
             pick(self.origin),
             pick(self.memo),
+            depth,
         )
 
     @classmethod
     def join(cls, parts: list[Rows]) -> Rows:
-        """Put rows after one another; what not all of them have is dropped."""
-        depth = min(len(p.history) for p in parts)
+        """Put rows after one another; what not all of them have is dropped, but for the history."""
+        longest = max(len(p.history) for p in parts)
 
         def together(name: str) -> Tensor | None:
             fields = [getattr(p, name) for p in parts]
@@ -68,13 +73,26 @@ class Rows:
         return cls(
             torch.cat([p.x for p in parts]),
             together("raw"),
-            tuple(torch.cat([p.history[i] for p in parts]) for i in range(depth)),
+            tuple(torch.cat([p._remembered(i) for p in parts]) for i in range(longest)),
             together("samples"),
             together("gradient"),
             together("noise"),
             together("origin"),
             together("memo"),
+            _same_or_none(torch.cat([p.depths for p in parts]), longest),
         )
+
+    @property
+    def depths(self) -> Int64[Tensor, " rows"]:
+        """How many of the history's tensors are each row's own, on the host."""
+        return torch.full((len(self),), len(self.history)) if self.depth is None else self.depth
+
+    def _remembered(self, i: int) -> Tensor:
+        return self.history[i] if i < len(self.history) else torch.zeros_like(self.x)
 
     def with_(self, **changes: Tensor | tuple[Tensor, ...] | None) -> Rows:
         return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _same_or_none(depth: Tensor, longest: int) -> Tensor | None:
+    return None if bool((depth == longest).all()) else depth

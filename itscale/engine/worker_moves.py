@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from itscale.engine.messages import Near, Place
+from itscale.engine.remembered import Remembered
 from itscale.engine.rows import Rows
 from itscale.engine.worker_base import level_of
 from itscale.engine.worker_compositions import CompositionWorker
@@ -76,7 +77,7 @@ class MoveWorker(CompositionWorker):
         guided = None if guide is None else _Guided(guide, self._context(level, population))
         total = len(at)
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
-        history: tuple[Tensor, ...] | None = None
+        kept = Remembered(x)
         looks: Tensor | None = None
         last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         is_weighed = self.process.is_exact and not last and not stays
@@ -96,10 +97,7 @@ class MoveWorker(CompositionWorker):
                 if keep_noise and z is not None:
                     noise = z.new_empty(total, *z.shape[1:]) if noise is None else noise
                     noise[where] = z
-                if history is None:
-                    history = tuple(torch.empty_like(x) for _ in memory)
-                for target, source in zip(history, memory, strict=True):
-                    target[where] = source
+                kept.put(where, memory)
                 if ratio is not None and change is not None:
                     ratio[where] = change
                 if move.looks is not None:
@@ -107,7 +105,7 @@ class MoveWorker(CompositionWorker):
                     looks[where] = move.looks
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
         origin = rows.x.repeat_interleave(children, dim=0) if is_weighed else None
-        moved = Rows(x, None, history or (), samples, noise=noise, origin=origin, memo=memos)
+        moved = Rows(x, None, kept.history, samples, noise=noise, origin=origin, memo=memos, depth=kept.depth)
         return moved, None if ratio is None else ratio.cpu(), looks
 
     @torch.no_grad()
@@ -159,14 +157,17 @@ class MoveWorker(CompositionWorker):
         else:
             here = level[part]
             pieces = [(int(k), index[here == k], index[here == k]) for k in here.unique()]
+        if rows.depth is not None:
+            pieces = list(_by_depth(pieces, level, rows.depth.repeat_interleave(children)))
         for k, chosen, where in pieces:
             source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
+            depth = len(rows.history) if rows.depth is None else int(rows.depths[source][0])
             if rows.raw is None:
                 assert getattr(kernel, "is_blind", False), "propose needs a look first"
                 here = self.process.evaluation(rows.x[source], self.times[k], rows.x.new_empty(0))
             else:
                 here = self._evaluation(rows, k, source)
-            past = tuple(h[source] for h in rows.history)
+            past = tuple(h[source] for h in rows.history[:depth])
             gradient = None if rows.gradient is None else rows.gradient[source]
             z, change = self._noise(kernel, here, k, at, chosen, guided, gradient)
             if near is not None and z is not None:
@@ -242,6 +243,17 @@ class _Guided:
 
     guide: Guide
     context: Context | None
+
+
+def _by_depth(
+    pieces: Iterable[tuple[int | Tensor, Tensor, Any]], level: int | Tensor, depth: Int64[Tensor, " rows"]
+) -> Iterator[tuple[int | Tensor, Tensor, Any]]:
+    """Split pieces so that the rows of each remember as many tensors."""
+    for k, chosen, _ in pieces:
+        here = depth[chosen]
+        for count in here.unique():
+            some = chosen[here == count]
+            yield k if isinstance(k, int) else level[some], some, some  # type: ignore[index]
 
 
 def _no_look(*_: Any) -> Evaluation:

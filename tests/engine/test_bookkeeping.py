@@ -117,7 +117,13 @@ def labelled(groups: int = 2, n: int = 5) -> Particles:
     """Particles whose every field says which particle it belongs to."""
     slot = torch.arange(groups * n).reshape(groups, n)
     row = slot.flatten().float()[:, None]
-    rows = Rows(row.clone(), row + 100, (row + 200, row + 300), *(row + k for k in (400, 500, 600, 700, 800)))
+    rows = Rows(
+        row.clone(),
+        row + 100,
+        (row + 200, row + 300),
+        *(row + k for k in (400, 500, 600, 700, 800)),
+        slot.flatten() % 3,
+    )
     p = Particles.first(rows, groups, n)
     values = {
         f.name: slot.to(getattr(p, f.name).dtype) + 1000 * i
@@ -172,15 +178,19 @@ def test_the_check_notices_a_field_that_is_left_behind(forgotten, monkeypatch):
         check_take_gathers_everything(labelled())
 
 
-def test_joined_rows_keep_what_all_parts_have():
+def test_joined_rows_keep_what_all_parts_have_and_each_its_memory():
     p = labelled()
     half = p.rows.take(torch.arange(5))
     joined = Rows.join([half, p.rows.take(torch.arange(5, 10))])
     assert torch.equal(joined.x, p.rows.x)
     assert torch.equal(joined.history[1], p.rows.history[1])
-    mixed = Rows.join([half, half.with_(raw=None, history=half.history[:1])])
+    full = half.with_(depth=None)
+    mixed = Rows.join([full, full.with_(raw=None, history=full.history[:1])])
     assert mixed.raw is None
-    assert len(mixed.history) == 1
+    assert mixed.depth is not None
+    assert mixed.depth.tolist() == [2] * 5 + [1] * 5
+    assert torch.equal(mixed.history[1][:5], full.history[1])
+    assert not mixed.history[1][5:].any()
 
 
 def test_a_row_is_looked_at_once_and_a_level_scored_once():
