@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _MODULES = (
     "advice",
     "compose",
+    "decoders",
     "errors",
     "experiments",
     "grids",
@@ -44,6 +45,7 @@ _NAMES = {
     "Budget": "itscale.budget",
     "ODE": "itscale.process",
     "SDE": "itscale.process",
+    "Masking": "itscale.process",
     "Epsilon": "itscale.process",
 }
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from itscale import (
         advice,
         compose,
+        decoders,
         errors,
         experiments,
         grids,
@@ -74,7 +77,7 @@ if TYPE_CHECKING:
     from itscale.advice import advise
     from itscale.budget import Budget
     from itscale.models import load
-    from itscale.process import ODE, SDE, Epsilon
+    from itscale.process import ODE, SDE, Epsilon, Masking
     from itscale.result import Result
     from itscale.sampling import calibrate, fit_value, sample, tilt_log_z
     from itscale.scoring import reward

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from itscale.budget import Budget
+from itscale.decoders import Decoder
 from itscale.errors import ConfigError
 from itscale.grids import Grid, get_grid, validate_grid
 from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
@@ -24,8 +25,11 @@ from itscale.process import (
     ContinuousProcess,
     SuperposedProcess,
 )
+from itscale.process.masking import Masking
+from itscale.process.tokens import TokenProcess
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
+from itscale.token_setup import token_setup
 from itscale.values import DENOISED_COST, Denoised, Forecast, Value, get_value
 
 
@@ -35,16 +39,21 @@ class Setup:
 
     model: Model
     method: Method
-    view: ODE | SDE
-    solver: Solver
+    view: Any  # ODE, SDE or Masking
+    solver: Any  # a solver, or a decoder of a masked model
     grid: Any
-    process: ContinuousProcess
+    process: Any  # a continuous one, or a TokenProcess
     times: Tensor
-    kernel: Kernel
+    kernel: Any
     value: Value
     forecast: Forecast | None
     cost: Cost
     plan: Plan
+
+    @property
+    def steps(self) -> int:
+        """Moves that were asked for: of a masked model without the last, which changes nothing."""
+        return len(self.times) - (2 if isinstance(self.process, TokenProcess) else 1)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -54,7 +63,7 @@ class Setup:
             "solver": describe(self.solver),
             "grid": describe(self.grid),
             "value": describe(self.value),
-            "steps": len(self.times) - 1,
+            "steps": self.steps,
         }
 
 
@@ -66,15 +75,19 @@ def prepare(
     method: str | Method | None = None,
     n: int | None = None,
     particles: int | None = None,
-    steps: int = 50,
-    process: ODE | SDE | None = None,
-    solver: str | Solver | None = None,
+    steps: int | None = None,
+    process: ODE | SDE | Masking | None = None,
+    solver: str | Solver | Decoder | None = None,
     grid: Any = "uniform",
     guidance: float = 1.0,
     budget: Budget | None = None,
     value: str | Value = "denoised",
+    template: Tensor | None = None,
 ) -> Setup:
     """Check settings and plan sizes as ``sample`` does, without a network or reward call.
+
+    Args:
+        template: (groups, length) tokens that sequences of a masked model begin with.
 
     Raises:
         ConfigError, BudgetError: as ``sample``.
@@ -87,20 +100,52 @@ def prepare(
     for which, given in (("reward", reward), ("held_out", held_out)):
         if given is not None:
             _check_modality(model, which, as_reward(given))
-    if (changes_law(model) or getattr(solver, "changes_law", False)) and chosen.claim.target == "tilted":
-        raise ConfigError(
-            f"{type(chosen).__name__} weights samples for an exact target, and a heuristic around the "
-            "model (or its solver) changes its law; take it off, or use method='best-of-n'"
-        )
+    if changes_law(model):
+        _check_law(chosen, model, True)
+    _check_law(chosen, solver)
     if guidance != 1.0:
         model = Given(model, None, guidance)
-    view = process or _default_view(chosen, solver, model)
-    if not isinstance(view, ODE | SDE):
-        raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget such as Budget(nfe=800), got {budget!r}")
+    if getattr(model, "tokens", None) is not None:
+        made = token_setup(
+            model,
+            chosen,
+            reward=reward,
+            steps=steps,
+            process=process,
+            solver=solver,
+            grid=grid,
+            value=value,
+            template=template,
+        )
+        _check_law(chosen, made.decoder)
+        return Setup(
+            model,
+            chosen,
+            made.view,
+            made.decoder,
+            grid,
+            made.process,
+            made.times,
+            made.kernel,
+            made.value,
+            made.forecast,
+            made.cost,
+            chosen.plan(made.cost, budget),
+        )
+    steps = 50 if steps is None else steps
+    if isinstance(process, Masking) or hasattr(solver, "has_density"):
+        raise ConfigError(
+            f"process={process!r} and solver={solver!r}: Masking and decoders are for masked models, and "
+            f"{type(model).__name__} is a continuous one; use SDE() or ODE(), and a solver of itscale.solvers"
+        )
+    solver = cast("str | Solver | None", solver)
+    view = process or _default_view(chosen, solver, model)
+    if not isinstance(view, ODE | SDE):
+        raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
     if (wrap := getattr(stepper, "wrap", None)) is not None:  # a solver that changes what the model is asked
         if isinstance(model, Composition):
@@ -262,6 +307,15 @@ def _check_path(
         )
     if forecast is not None:
         raise ConfigError(f"{estimate}, and a value looks ahead of it; use {exact}value='denoised'")
+
+
+def _check_law(method: Method, solver: Any, changes: bool = False) -> None:
+    """Raise where a heuristic would be weighted as if it had a law to tilt."""
+    if (changes or getattr(solver, "changes_law", False)) and method.claim.target == "tilted":
+        raise ConfigError(
+            f"{type(method).__name__} weights samples for an exact target, and a heuristic around the "
+            "model (or its solver) changes its law; take it off, or use method='best-of-n'"
+        )
 
 
 def _check_gradient(method: Method, reward: Reward) -> None:

@@ -100,6 +100,7 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     log_densities: Float64[Tensor, "g n experts"] | None = None
+    texts: list[list[str]] | None = None
 
     @property
     def groups(self) -> int:
@@ -262,6 +263,7 @@ class Result:
             "config": self.config,
             "warnings": self.warnings,
             "notes": self.notes,
+            "texts": self.texts,
         }
         text = json.dumps(facts, indent=1, default=str)
         (folder / "result.json.partial").write_text(text)

@@ -29,10 +29,12 @@ class ScoreVerbs(EngineBase):
             self._charge_looks(torch.full((p.groups,), p.n))
             self.ledger.charge(backward_rows=p.groups * p.n * self.rows_per_look)
             return self._take_scores(self._rated(replace(p, rows=rows)), scored)
-        looked = self.pool.call("look", p.rows, one_level(p.level), self._place(p))
+        looked, looks = self.pool.call("look", p.rows, one_level(p.level), self._place(p))
         if looked is p.rows:
             return p
-        self._charge_looks(torch.full((p.groups,), p.n))
+        self._charge_looks(
+            torch.full((p.groups,), p.n) if looks is None else looks.reshape(p.groups, -1).sum(dim=1)
+        )
         return self._rated(replace(p, rows=looked))
 
     def _rated(self, p: Particles) -> Particles:

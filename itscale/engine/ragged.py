@@ -47,8 +47,9 @@ class Ragged:
         else:
             rows, _, _ = engine.pool.call("propose", self.rows, self.level, at)
             self._charge(engine, engine.kernel.extra_looks(self.level))
-        self._charge(engine, 1)
-        return replace(self, rows=engine.pool.call("look", rows, self.level + 1, at), level=self.level + 1)
+        rows, made = engine.pool.call("look", rows, self.level + 1, at)
+        self._charge(engine, torch.ones_like(self.group) if made is None else made)
+        return replace(self, rows=rows, level=self.level + 1)
 
     def score(self, engine: Engine) -> tuple[Float64[Tensor, " rows"], Bool[Tensor, " rows"], Scored]:
         """Score the denoised samples: rewards, -inf where there is no valid one, and which are valid.
@@ -69,8 +70,8 @@ class Ragged:
         )
         return torch.where(valid, scored.reward, -torch.inf), valid, scored
 
-    def _charge(self, engine: Engine, each: int) -> None:
-        looks = self._per_group(engine, torch.full_like(self.group, each))
+    def _charge(self, engine: Engine, each: int | Int64[Tensor, " rows"]) -> None:
+        looks = self._per_group(engine, torch.zeros_like(self.group) + each)
         engine.ledger.charge(nfe=looks, model_rows=looks * engine.rows_per_look)
 
     def _per_group(self, engine: Engine, amount: Int64[Tensor, " rows"]) -> Int64[Tensor, " g"]:

@@ -26,6 +26,8 @@ class Rows:
             none.
         depth: (rows,) int64 on the host, how many tensors of the history are each row's own, newest first;
             None where all are.
+        known: (rows,) bool, where the output is that of an earlier look at the same state; None is all, or
+            none without an output.
     """
 
     x: Tensor
@@ -37,6 +39,7 @@ class Rows:
     origin: Tensor | None = None
     memo: Tensor | None = None
     depth: Int64[Tensor, " rows"] | None = None
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -59,6 +62,7 @@ class Rows:
             pick(self.origin),
             pick(self.memo),
             depth,
+            pick(self.known),
         )
 
     @classmethod
@@ -70,9 +74,13 @@ class Rows:
             fields = [getattr(p, name) for p in parts]
             return None if any(f is None for f in fields) else torch.cat(fields)
 
+        raw, known = together("raw"), None
+        if raw is not None and any(p.known is not None for p in parts):
+            every = [torch.ones(len(p), dtype=torch.bool, device=p.x.device) for p in parts]
+            known = torch.cat([e if p.known is None else p.known for p, e in zip(parts, every, strict=True)])
         return cls(
             torch.cat([p.x for p in parts]),
-            together("raw"),
+            raw,
             tuple(torch.cat([p._remembered(i) for p in parts]) for i in range(longest)),
             together("samples"),
             together("gradient"),
@@ -80,6 +88,7 @@ class Rows:
             together("origin"),
             together("memo"),
             _same_or_none(torch.cat([p.depths for p in parts]), longest),
+            known,
         )
 
     @property

@@ -40,7 +40,7 @@ class ValuedWorker(Worker):
                 reward[index], valid[index] = ends.double(), ends.isfinite().double()
                 continue
             scores, ok, made, why = self._judge(ends, k, at, index)
-            reward[index] = certainty_equivalent(scores, ok, tilt)
+            reward[index] = certainty_equivalent(scores, ok, 0.0 if self.forecast.cost.is_mean else tilt)
             valid[index] = ok.any(dim=1).double()
             calls[index] = made
             invalid += int((~ok).sum())
@@ -88,7 +88,10 @@ class ValuedWorker(Worker):
         def call(network: Callable[..., Tensor], x: State, of: Tensor | None) -> Tensor:
             return self._call(network, x, group if of is None else group[of])
 
-        return self.forecast(Sight(here, level, look, normals, call))
+        def uniforms(count: int) -> Tensor:
+            return self.noise.uniform(Purpose.VALUE, self._address(at, index), count)
+
+        return self.forecast(Sight(here, level, look, normals, call, uniforms))
 
     def _call(self, network: Callable[..., Tensor], x: State, group: Tensor) -> Tensor:
         """Run another network than the model's; padded where bits count, as the model is."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.engine.messages import Place, Scored, finite_rows
@@ -33,18 +34,22 @@ class Worker(MoveWorker):
         return function(self, *args, **kwargs)
 
     @torch.no_grad()
-    def look(self, rows: Rows, level: int | Tensor, at: Place) -> Rows:
-        """Evaluate the network at every row that was not looked at yet."""
+    def look(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Int64[Tensor, " rows"] | None]:
+        """Evaluate the network at every row that was not looked at yet.
+
+        Returns:
+            The rows, and the looks made at each; None is one.
+        """
         if rows.raw is not None:
-            return rows
+            return rows, torch.zeros(len(rows), dtype=torch.int64)
         raw: Tensor | None = None
         if self.process.remembers and self._following.divergence is not None:
-            return self._look_with_divergences(rows, level, at)
+            return self._look_with_divergences(rows, level, at), None
         for part, k in self._parts(level, len(rows)):
             found = self._evaluate(rows.x[part], k, at.group[part]).raw
             raw = room_for(len(rows), found, rows.x.dtype) if raw is None else raw
             raw[part] = found
-        return rows.with_(raw=raw)
+        return rows.with_(raw=raw), None
 
     @torch.no_grad()
     def look_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
@@ -72,7 +77,7 @@ class Worker(MoveWorker):
         calls, reasons, decoded = torch.zeros(len(rows), dtype=torch.int64), [], []
         for part, k in self._parts(level, len(rows)):
             samples = self._decode(rows, k, part)
-            done = self.reward.score(samples, self._facts(k, at, part))
+            done = self.reward.score(self._shown(samples), self._facts(k, at, part))
             packed[0, part], packed[1, part] = done.values.to(packed), done.valid.to(packed)
             packed[2, part] = finite_rows(rows.x[part]).to(packed)
             calls[part] = (torch.arange(len(done.values)) < done.calls).long()
@@ -120,7 +125,7 @@ class Worker(MoveWorker):
         held_out = None
         if self.held_out is not None:
             scores = [
-                self.held_out.score(rows.samples[p], self._facts(last, at, p))
+                self.held_out.score(self._shown(rows.samples[p]), self._facts(last, at, p))
                 for p in self._chunks(len(rows))
             ]
             held_out = torch.cat([torch.where(s.valid, s.values, torch.nan) for s in scores]).double().cpu()

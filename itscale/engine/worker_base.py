@@ -87,6 +87,10 @@ class WorkerBase:
         here = self._evaluation(rows, level, part)
         return self.process.model.decode(self._outlook(here, level))
 
+    def _shown(self, samples: Tensor) -> Any:
+        """What a reward sees of samples."""
+        return samples
+
     def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: Any) -> Tensor:
         assert self.reward is not None
         return self.reward.raw(self.process.model.decode(denoised), self._facts(level, at, part))

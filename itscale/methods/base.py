@@ -24,6 +24,7 @@ class Needs:
     profile: bool = False
     memoryless: bool = False  # a solver that remembers nothing from step to step
     density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
+    normal: bool = False  # normal noise, to push, to search in, or to stay near
     jumps: bool = False  # moves of its own beside the solver's, up to noise and down again
 
 

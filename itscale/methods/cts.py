@@ -62,7 +62,12 @@ class CTS:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True, gradient=self.drift == "denoised", profile=self.profile is None)
+        return Needs(
+            noise=True,
+            gradient=self.drift == "denoised",
+            profile=self.profile is None,
+            normal=self.drift != "none",
+        )
 
     @property
     def claim(self) -> Claim:

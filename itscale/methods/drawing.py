@@ -77,7 +77,7 @@ def check_moves(name: str, cost: Cost) -> None:
     """Raise ConfigError where chains at levels of their own cannot move together."""
     if cost.steps < 2:
         raise ConfigError(f"{name} needs at least 2 steps: the last one is a jump and draws nothing")
-    if any(cost.extra_looks):
+    if any(extra > 0 for extra in cost.extra_looks):
         raise ConfigError(
             f"{name} needs a solver with one evaluation a step, such as '2m-sde' or 'ancestral'"
         )

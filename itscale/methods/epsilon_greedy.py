@@ -66,7 +66,7 @@ class EpsilonGreedy:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True)
+        return Needs(noise=True, normal=True)
 
     @property
     def claim(self) -> Claim:

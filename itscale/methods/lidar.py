@@ -71,7 +71,7 @@ class LiDAR(TwistedSMC):
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True)
+        return Needs(noise=True, normal=True)
 
     def check(self, process: ContinuousProcess, times: torch.Tensor) -> None:
         """Raise ConfigError for a composition, whose experts say nothing of cheap samples."""

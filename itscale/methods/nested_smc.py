@@ -118,7 +118,7 @@ class NestedSMC:
                 f"score_window ends at level {self.score_window[1]}, but the last look is at {steps - 1}"
             )
         schedule = get_schedule(self.schedule)
-        if isinstance(schedule, Saving) and any(cost.extra_looks):
+        if isinstance(schedule, Saving) and any(extra > 0 for extra in cost.extra_looks):
             raise ConfigError(
                 "schedule='rollover' needs a solver with one evaluation a step, such as '2m-sde'"
             )

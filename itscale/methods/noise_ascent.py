@@ -110,7 +110,7 @@ class NoiseAscent:
 
     @property
     def needs(self) -> Needs:
-        return Needs(gradient=self.gradient == "exact")
+        return Needs(normal=True, gradient=self.gradient == "exact")
 
     @property
     def claim(self) -> Claim:

@@ -66,7 +66,7 @@ class PathSearch:
 
     @property
     def needs(self) -> Needs:
-        return Needs(jumps=True)
+        return Needs(normal=True, jumps=True)
 
     @property
     def claim(self) -> Claim:

@@ -113,7 +113,7 @@ class PsiSMC:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True, gradient=self.proposal == "pcnl" or self.guide == "network")
+        return Needs(noise=True, normal=True, gradient=self.proposal == "pcnl" or self.guide == "network")
 
     @property
     def claim(self) -> Claim:

@@ -93,7 +93,7 @@ class TwistedSMC:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True, gradient=self.guide in ("network", "denoised"))
+        return Needs(noise=True, gradient=self.guide in ("network", "denoised"), normal=self.guide != "none")
 
     @property
     def claim(self) -> Claim:

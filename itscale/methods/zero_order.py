@@ -75,7 +75,7 @@ class ZeroOrderSearch:
 
     @property
     def needs(self) -> Needs:
-        return Needs()
+        return Needs(normal=True)
 
     @property
     def claim(self) -> Claim:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 _NAMES = {
     "BUNDLED": "itscale.models.bundled",
+    "Enumerable": "itscale.models.enumerable",
     "EpsilonScaled": "itscale.models.epsilon_scaled",
     "GaussianMixture": "itscale.models.analytic",
     "Given": "itscale.models.base",
@@ -19,10 +20,12 @@ _NAMES = {
     "log_prob": "itscale.models.likelihood",
     "stitched": "itscale.models.stitching",
     "wrap": "itscale.models.wrapped",
+    "wrap_masked": "itscale.models.masked",
 }
 
 __all__ = [
     "BUNDLED",
+    "Enumerable",
     "EpsilonScaled",
     "GaussianMixture",
     "Given",
@@ -35,16 +38,19 @@ __all__ = [
     "log_prob",
     "stitched",
     "wrap",
+    "wrap_masked",
 ]
 
 if TYPE_CHECKING:
     from itscale.models.analytic import GaussianMixture
     from itscale.models.base import Given, Model
     from itscale.models.bundled import BUNDLED
+    from itscale.models.enumerable import Enumerable
     from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.likelihood import log_prob
     from itscale.models.linear_tilt import LinearTilt
     from itscale.models.loading import load
+    from itscale.models.masked import wrap_masked
     from itscale.models.mean_reverting import MeanReverting
     from itscale.models.stitching import Stitched, disagreement, stitched
     from itscale.models.wrapped import wrap

@@ -122,6 +122,15 @@ class Given(Composable):
         return self.model.event_shape
 
     @property
+    def tokens(self) -> Any:
+        """The vocabulary of a masked model; None for others."""
+        return getattr(self.model, "tokens", None)
+
+    @property
+    def takes_time(self) -> bool:
+        return getattr(self.model, "takes_time", True)
+
+    @property
     def modality(self) -> str:
         return self.model.modality
 

@@ -73,6 +73,11 @@ class Composition:
         return self.experts[0].event_shape
 
     @property
+    def tokens(self) -> Any:
+        """The vocabulary of masked experts; None for others."""
+        return getattr(self.experts[0], "tokens", None)
+
+    @property
     def modality(self) -> str:
         return self.experts[0].modality
 
@@ -123,7 +128,7 @@ def check_experts(models: Sequence[Any]) -> None:
     for model in models:
         if isinstance(model, Composition):
             raise ConfigError(f"an expert must be a model, got the composition {model}; compose models only")
-        for what in ("event_shape", "modality", "latent_space"):
+        for what in ("event_shape", "modality", "latent_space", "tokens"):
             one, other = getattr(first, what, None), getattr(model, what, None)
             if one != other:
                 raise ConfigError(

@@ -5,8 +5,10 @@ from itscale.process.continuous import ODE, SDE, ContinuousProcess
 from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
 from itscale.process.evaluation import Evaluation
 from itscale.process.experts import ExpertsEvaluation, ExpertsProcess
+from itscale.process.masking import Masking
 from itscale.process.prior import StudentT
 from itscale.process.superposed import SuperposedEvaluation, SuperposedProcess
+from itscale.process.tokens import TokenEvaluation, TokenProcess
 
 __all__ = [
     "ODE",
@@ -20,9 +22,12 @@ __all__ = [
     "Evaluation",
     "ExpertsEvaluation",
     "ExpertsProcess",
+    "Masking",
     "Natural",
     "StudentT",
     "SuperposedEvaluation",
     "SuperposedProcess",
+    "TokenEvaluation",
+    "TokenProcess",
     "get_diffusion",
 ]

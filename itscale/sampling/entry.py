@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from itscale.budget import Budget, Ledger, Spent
-from itscale.engine import Engine, Step, ValuedWorker
+from itscale.decoders import Decoder
+from itscale.engine import Engine, Step, TokenWorker, ValuedWorker
 from itscale.engine.snapshot import revive
 from itscale.errors import ConfigError
 from itscale.methods import Method, Profile
@@ -22,12 +23,18 @@ from itscale.models.composition import Composition
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
 from itscale.preparation import Setup, describe, prepare
-from itscale.process import ODE, SDE
+from itscale.process import ODE, SDE, Masking
 from itscale.result import Result
 from itscale.sampling.checkpoint import Checkpoint
-from itscale.sampling.inputs import check_initial, group_indices, initial_size, one_per_group
+from itscale.sampling.inputs import (
+    check_initial,
+    group_indices,
+    initial_size,
+    one_per_group,
+    token_template,
+)
 from itscale.sampling.loop import OnInterrupt, run
-from itscale.sampling.outcome import make_result
+from itscale.sampling.outcome import make_result, with_decoded
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
 from itscale.sampling.shipped import mismatches, shipped_profile
 from itscale.scoring import Reward, as_reward
@@ -42,9 +49,9 @@ def sample(
     method: str | Method | None = None,
     n: int | None = None,
     particles: int | None = None,
-    steps: int = 50,
-    process: ODE | SDE | None = None,
-    solver: str | Solver | None = None,
+    steps: int | None = None,
+    process: ODE | SDE | Masking | None = None,
+    solver: str | Solver | Decoder | None = None,
     grid: Any = "uniform",
     value: str | Value = "denoised",
     tilt: float | Literal["auto"] = 1.0,
@@ -71,9 +78,10 @@ def sample(
         reward: a function, a reward, a name, ``"module:function"``, a file path, or a weighted list of these.
         method: a method or its name.
         n, particles: particles per group (one number, two names); None is what the budget allows.
-        steps: intervals of the time grid; the last one jumps to the denoised sample.
-        process: ``ODE()`` or ``SDE(interpolant=, diffusion=)``.
-        solver: a solver or its name; see ``itscale solvers``.
+        steps: intervals of the time grid, 50 by default; the last one jumps to the denoised sample. Of a
+            masked model: looks at most, by default one per position to generate.
+        process: ``ODE()`` or ``SDE(interpolant=, diffusion=)``; ``Masking(schedule=)`` for a masked model.
+        solver: a solver or its name; see ``itscale solvers``. For a masked model one of ``decoders``.
         grid: time grid or its name, in the time of the process's path.
         value: how states before the last look are scored: ``"denoised"``, or an object of
             ``itscale.values``. It changes what early scores cost and tell, not what they lead to.
@@ -85,7 +93,8 @@ def sample(
         groups: how many independent runs, or their absolute indices.
         seed: all randomness, together with the group index.
         pool: where to compute; ``pools.Local(microbatch=, bitwise=)``.
-        initial: unit noise to start from, (groups, n, *event), in place of the seed's.
+        initial: unit noise to start from, (groups, n, *event), in place of the seed's; for a masked model
+            tokens that are given, (length,) or (groups, length), with the mask token where to generate.
         on_step: called after every move with a ``Step``; False ends the run where it is.
         checkpoint: file that keeps the state of an unfinished run. It is written every
             ``checkpoint_every`` seconds and when the run is interrupted or fails; the same call goes on from
@@ -111,6 +120,10 @@ def sample(
         reward, tilt = model.reward, model.tilt
     scorer = None if reward is None else as_reward(reward)
     judge = None if held_out is None else as_reward(held_out)
+    space = getattr(model, "tokens", None)
+    template = None
+    if space is not None and initial is not None:
+        template, initial = token_template(initial, len(group_ids), model.event_shape[0], space), None
     setup = prepare(
         model,
         reward=scorer,
@@ -125,6 +138,7 @@ def sample(
         guidance=guidance,
         budget=budget,
         value=value,
+        template=template,
     )
     plan = setup.plan
     check_initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
@@ -143,6 +157,7 @@ def sample(
         "budget": describe(budget),
         "seed": seed,
         "pool": describe(pool or Local()),
+        **({} if template is None else {"initial": template.tolist()}),
     }
     keeper = None if checkpoint is None else Checkpoint(Path(checkpoint), request, checkpoint_every)
     saved = None if keeper is None else keeper.load()
@@ -152,13 +167,15 @@ def sample(
         draw = functools.partial(
             sample, model, reward=scorer, steps=steps, guidance=guidance, seed=seed ^ PILOT_SEED, pool=pool
         )
+        if template is not None:
+            draw = functools.partial(draw, initial=template)
         prelude = _prelude(draw, setup, tilt, scorer, group_ids.tolist(), conditions)
     chosen: Any = setup.method
     if prelude["profile"] is not None:
         chosen = replace(chosen, profile=prelude["profile"])
     noise = Noise(seed)
     factory = functools.partial(
-        ValuedWorker,
+        ValuedWorker if space is None else TokenWorker,
         setup.process,
         setup.kernel,
         setup.times,
@@ -200,7 +217,7 @@ def sample(
     )
     if keeper is not None and not done.is_kept:
         keeper.remove()
-    return result
+    return result if space is None else with_decoded(result, setup.model)
 
 
 def _prelude(

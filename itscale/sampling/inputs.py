@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.models.token_space import TokenSpace
 
 
 def group_indices(groups: int | Sequence[int]) -> Tensor:
@@ -46,3 +48,20 @@ def check_initial(initial: Tensor | None, groups: int, n: int, event: Sequence[i
             f"initial must be unit noise of shape (groups, particles, *event) = {(groups, n, *event)}, "
             f"got {tuple(initial.shape)}"
         )
+
+
+def token_template(
+    initial: Tensor, groups: int, length: int, space: TokenSpace
+) -> Int64[Tensor, "groups length"]:
+    """Return the tokens that sequences of every group begin with.
+
+    Raises:
+        ConfigError: for tokens that the model does not know, or another length than its own.
+    """
+    space.check(initial, length, "initial")
+    if initial.ndim > 2 or (initial.ndim == 2 and len(initial) != groups):
+        raise ConfigError(
+            f"initial of a masked model must be tokens (length,) or (groups, length), {(groups, length)}, "
+            f"got {tuple(initial.shape)}"
+        )
+    return initial.cpu().expand(groups, length).to(torch.int64)

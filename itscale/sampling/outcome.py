@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,3 +63,12 @@ def make_result(
         notes=engine.notes,
         log_densities=engine.log_densities(p),
     )
+
+
+def with_decoded(result: Result, model: Any) -> Result:
+    """Put what a masked model decodes its tokens to in their place; texts go beside them."""
+    decoded = model.decode(result.states.flatten(0, 1))
+    if isinstance(decoded, torch.Tensor):
+        return replace(result, samples=decoded.unflatten(0, result.states.shape[:2]))
+    n = result.states.shape[1]
+    return replace(result, texts=[list(decoded[g * n : (g + 1) * n]) for g in range(result.states.shape[0])])

@@ -2,6 +2,7 @@
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.values.base import DENOISED_COST, Forecast, ScoreCost, Sight, Value
+from itscale.values.completions import Completions, Tabulated
 from itscale.values.denoised import Denoised
 from itscale.values.flow_map import FlowMap
 from itscale.values.learned import Learned
@@ -15,6 +16,7 @@ VALUES: dict[str, type] = {
     "many-sample": ManySample,
     "flow-map": FlowMap,
     "learned": Learned,
+    "completions": Completions,
 }
 
 
@@ -37,6 +39,7 @@ def get_value(value: str | Value) -> Value:
 __all__ = [
     "DENOISED_COST",
     "VALUES",
+    "Completions",
     "Denoised",
     "FlowMap",
     "Forecast",
@@ -45,6 +48,7 @@ __all__ = [
     "ManySample",
     "ScoreCost",
     "Sight",
+    "Tabulated",
     "Value",
     "certainty_equivalent",
     "get_value",

@@ -21,11 +21,13 @@ class ScoreCost:
         looks: evaluations beside the look that every level gets.
         calls: samples that the reward sees.
         is_denoised: the score is the reward of the denoised sample, which a run may hand out.
+        is_mean: several calls are averaged as they are, not as what they are worth at the run's tilt.
     """
 
     looks: int = 0
     calls: int = 1
     is_denoised: bool = True
+    is_mean: bool = False
 
     @property
     def most_calls(self) -> int:
@@ -47,6 +49,7 @@ class Sight:
             whose condition it has, and may name a row several times. One NFE each.
         normals: ``normals(count, common)`` draws (rows, count, *event); common ones are the same for all
             rows of a group, at all levels.
+        uniforms: ``uniforms(count)`` draws (rows, count) uniforms in [0, 1).
         call: ``call(network, states, rows)`` runs ``network(states, condition)`` as the model is run, one
             micro-batch at a time; one NFE each where ``ScoreCost.looks`` says so.
     """
@@ -56,6 +59,7 @@ class Sight:
     look: Look
     normals: Callable[[int, bool], State]
     call: Callable[[Callable[..., Tensor], State, Tensor | None], Tensor]
+    uniforms: Callable[[int], Tensor] | None = None
 
 
 class Forecast(Protocol):

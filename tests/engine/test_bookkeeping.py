@@ -123,6 +123,7 @@ def labelled(groups: int = 2, n: int = 5) -> Particles:
         (row + 200, row + 300),
         *(row + k for k in (400, 500, 600, 700, 800)),
         slot.flatten() % 3,
+        row + 900,
     )
     p = Particles.first(rows, groups, n)
     values = {

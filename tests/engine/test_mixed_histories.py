@@ -39,8 +39,8 @@ def test_each_row_moves_by_its_own_memory(name):
         at = place(first, count)
         rows = Rows(torch.randn(count, 2, dtype=torch.float64, generator=generator))
         for level in range(start, start + moves):
-            rows, *_ = worker.propose(worker.look(rows, level, at), level, at)
-        return worker.look(rows, start + moves, at), at
+            rows, *_ = worker.propose(worker.look(rows, level, at)[0], level, at)
+        return worker.look(rows, start + moves, at)[0], at
 
     # fresh at level 0, moved twice, moved three times, and one that jumped to level 3
     parts = [run(0, 2, 0, 0), run(2, 3, 0, 2), run(5, 3, 0, 3), run(8, 2, 3, 0)]
@@ -71,9 +71,9 @@ def test_children_inherit_the_memory_of_their_parent():
     worker = Worker(process, kernel, times, Noise(3), None, None, [None], torch.float64, microbatch=4)
     x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     at = place(0, 3)
-    old, *_ = worker.propose(worker.look(Rows(x), 0, at), 0, at)
-    old = worker.look(old, 1, at)
-    new = worker.look(Rows(old.x), 1, at)  # as far, and without a past
+    old, *_ = worker.propose(worker.look(Rows(x), 0, at)[0], 0, at)
+    old, _ = worker.look(old, 1, at)
+    new, _ = worker.look(Rows(old.x), 1, at)  # as far, and without a past
     zero = torch.zeros(12, dtype=torch.int64)
     slot, draw = torch.arange(6).repeat_interleave(2), torch.arange(2).repeat(6)
     both, *_ = worker.propose(

@@ -117,7 +117,7 @@ def test_a_guided_move_is_weighted_by_the_densities_of_all_its_noise(solver):
     x = torch.randn(rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     shift = torch.tensor([0.4, -0.3], dtype=torch.float64)
     for level in [k for k in range(1, 5) if setup.kernel.is_noisy(k)][:2]:
-        here = worker.look(Rows(x), level, at)
+        here, _ = worker.look(Rows(x), level, at)
         plain, none, _ = worker.propose(here, level, at)
         guided, ratio, _ = worker.propose(here, level, at, guide=Same(shift))
         assert none is None
@@ -141,11 +141,11 @@ def test_several_normals_are_drawn_apart():
     rows = 4000  # one micro-batch
     zero = torch.zeros(rows, dtype=torch.int64)
     at = Place(Address(zero, zero, torch.arange(rows), zero), zero)
-    worker.propose(worker.look(Rows(torch.zeros(rows, 2, dtype=torch.float64)), 2, at), 2, at)
+    worker.propose(worker.look(Rows(torch.zeros(rows, 2, dtype=torch.float64)), 2, at)[0], 2, at)
     flat = kernel.seen[-1].flatten(1)
     moments = flat.T @ flat / rows
     # entries have standard errors of 1/sqrt(4000), times sqrt(2) on the diagonal
     assert ((moments - torch.eye(4, dtype=torch.float64)).abs() <= 4.89 * (2 / rows) ** 0.5).all()
     other = Place(replace(at.address, move=zero + 1), zero)
-    worker.propose(worker.look(Rows(torch.zeros(rows, 2, dtype=torch.float64)), 2, other), 2, other)
+    worker.propose(worker.look(Rows(torch.zeros(rows, 2, dtype=torch.float64)), 2, other)[0], 2, other)
     assert not (kernel.seen[-1] == kernel.seen[-2]).any()

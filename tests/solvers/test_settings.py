@@ -146,11 +146,11 @@ def test_a_worker_moves_rows_of_mixed_levels_as_it_moves_them_level_by_level(nam
     zero = torch.zeros(rows, dtype=torch.int64)
     at = Place(Address(zero, zero, torch.arange(rows), zero), zero)
     x = torch.randn(rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    mixed, *_ = worker.propose(worker.look(Rows(x), level, at), level, at)
+    mixed, *_ = worker.propose(worker.look(Rows(x), level, at)[0], level, at)
     for k in range(5):
         chosen = (level == k).nonzero().flatten()
         here = Place(at.address[chosen], at.group[chosen])
-        alone, *_ = worker.propose(worker.look(Rows(x[chosen]), k, here), k, here)
+        alone, *_ = worker.propose(worker.look(Rows(x[chosen]), k, here)[0], k, here)
         torch.testing.assert_close(mixed.x[chosen], alone.x, rtol=1e-12, atol=1e-12)
 
 
