@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from itscale.vision.places import Weights
+
 
 class BuiltIn(NamedTuple):
     """One built-in reward.
@@ -11,10 +13,12 @@ class BuiltIn(NamedTuple):
     Attributes:
         target: ``module:class``; the class takes the reward's arguments.
         facts: fields of ``itscale.scoring.RewardSpec``, without the name.
+        weights: the files that it needs and that no package brings; by the arguments some of them may do.
     """
 
     target: str
     facts: dict[str, Any]
+    weights: tuple[Weights, ...] = ()
 
 
 def _image(target: str, doc: str, low: float | None, high: float | None, **facts: Any) -> BuiltIn:
@@ -22,6 +26,55 @@ def _image(target: str, doc: str, low: float | None, high: float | None, **facts
     common = {"modality": "image", "differentiable": True, "licence": "Apache-2.0"}
     return BuiltIn(f"itscale.rewards.{target}", {**common, "doc": doc, "range": (low, high), **facts})
 
+
+def _learned(target: str, doc: str, weights: tuple[Weights, ...], **facts: Any) -> BuiltIn:
+    """A differentiable reward by a published network; weights are never downloaded unasked."""
+    licence = ", ".join(dict.fromkeys(["code Apache-2.0", *(f"weights {w.licence}" for w in weights)]))
+    common = {
+        "modality": "image",
+        "differentiable": True,
+        "needs_rgb": True,
+        "extra": "images",
+        "batch_size": 16,
+    }
+    facts = {**common, "licence": licence, "doc": doc, **facts}
+    return BuiltIn(f"itscale.rewards.{target}", facts, weights)
+
+
+# What save_pretrained of transformers writes for a CLIP model, and open_clip's push_to_hf_hub.
+_CLIP_FOLDER = (
+    "config.json",
+    "model.safetensors|model.safetensors.index.json|pytorch_model.bin",
+    "preprocessor_config.json|processor_config.json",
+    "tokenizer.json|vocab.json",
+)
+_OPEN_CLIP_FOLDER = (
+    "open_clip_config.json",
+    "open_clip_model.safetensors|open_clip_pytorch_model.safetensors|open_clip_pytorch_model.bin",
+)
+_HUMAN = {"licence": "Apache-2.0", "hub": "xswu/HPSv2", "size": "3.9 GB", "elsewhere": ("~/.cache/hpsv2",)}
+_AESTHETIC = (
+    Weights(
+        "aesthetic", ("sac+logos+ava1-l14-linearMSE.pth",), "Apache-2.0", size="4 MB",
+        hub="camenduru/improved-aesthetic-predictor",
+    ),
+    Weights(
+        "aesthetic", _CLIP_FOLDER, "MIT", size="1.7 GB", hub="openai/clip-vit-large-patch14",
+        argument="clip", subfolder="clip-vit-large-patch14",
+    ),
+)  # fmt: skip
+_CLIP_SCORE = (Weights("clip-score", _OPEN_CLIP_FOLDER, "by checkpoint", argument="model"),)
+_HPS = (
+    Weights("hps-v2", ("HPS_v2.1_compressed.pt",), **_HUMAN),
+    Weights("hps-v2", ("HPS_v2_compressed.pt",), **_HUMAN),
+)
+_PICKSCORE = (Weights("pickscore", _CLIP_FOLDER, "MIT", hub="yuvalkirstain/PickScore_v1", size="3.9 GB"),)
+
+# Ranges and typical scores of learned rewards are those of the papers on images of Stable Diffusion.
+_PROMPTED = {"needs_prompt": True}
+_COSINE = {**_PROMPTED, "range": (-1.0, 1.0)}
+_LOOKS = {"range": (None, None), "typical": (4.5, 7.0), "scale_hint": 0.5}
+_PICKED = {**_PROMPTED, "range": (-100.0, 100.0), "typical": (17.0, 24.0), "scale_hint": 1.3}
 
 # Typical scores are the 5 and 95 % quantiles over 3,000 handwritten digits (MNIST), hints their standard
 # deviation; for the digit rewards they run from a clear other digit to a clear hit.
@@ -35,13 +88,34 @@ _MIRROR = {"typical": (-0.24, -0.06), "scale_hint": 0.056}
 _SPREAD = {"typical": (0.2, 0.39), "scale_hint": 0.06}
 
 BUILT_IN: dict[str, BuiltIn] = {
+    "aesthetic": _learned(
+        "aesthetic:Aesthetic", "how much people like the look, 1 to 10", _AESTHETIC, **_LOOKS
+    ),
     "brightness": _image("brightness:Brightness", "mean luminance", 0, 1, **_LIGHT),
+    "clip-score": _learned(
+        "clip_score:ClipScore",
+        "cosine of image and prompt",
+        _CLIP_SCORE,
+        **_COSINE,
+        typical=(0.15, 0.4),
+        scale_hint=0.04,
+    ),
     "contrast": _image("contrast:Contrast", "standard deviation of the luminance", 0, 0.5, **_SPREAD),
     "digit": _image("digit:Digit", "log-probability of a digit, steering classifier", None, 0, **_DIGIT),
     "digit-judge": _image("digit:DigitJudge", "the same, held-out classifier", None, 0, **_DIGIT),
+    "hps-v2": _learned(
+        "hps_v2:HPSv2",
+        "human preference score, version 2",
+        _HPS,
+        **_COSINE,
+        typical=(0.15, 0.35),
+        scale_hint=0.03,
+        version="2.1",
+    ),
     "ink": _image("ink:Ink", "amount of bright stroke; minus it for thin ones", 0, 1, **_LIGHT),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),
     "jpeg-incompressibility": _image("jpeg:JpegIncompressibility", "the size as JPEG", 0, None, **_JPEG),
+    "pickscore": _learned("pickscore:PickScore", "which image people would pick", _PICKSCORE, **_PICKED),
     "scene-count": _image("scene:SceneCount", "minus the error in the counts of a scene", None, 0, **_SCENE),
     "scene-judge": _image(
         "scene:SceneJudge", "1 if a scene is as asked for, held-out network", 0, 1, **_SCENE

@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "potentials solvers decoders",
         "process result",
         "models rewards particles",
-        "grids",
+        "grids vision",
         "interpolants scoring noise",
         "networks budget pictures",
         "types scenes",

@@ -40,10 +40,12 @@ def rewards(name: Name = None) -> None:
                 bool(facts.get("differentiable")) if key in BUILT_IN else None,
                 extra,
                 f"no: {pip_line(str(extra))}" if is_absent else "yes",
+                _files_of(key),
                 facts.get("doc", ""),
             )
         )
-    print_table(("reward", "modality", "gradient", "extra", "installed", "what"), rows)
+    columns = ("reward", "modality", "gradient", "extra", "installed", "files", "what")
+    print_table(columns, rows)
 
 
 def methods(name: Name = None) -> None:
@@ -139,7 +141,38 @@ def _reward_page(name: str) -> None:
     extra = facts.get("extra")
     if extra and missing_from(extra):
         print_line(f"not installed: {pip_line(extra)}")
+    _print_weights(key)
     print_line(f"itscale check-reward {key} tries its promises")
+
+
+def _files_of(key: str) -> str | None:
+    """Whether the files of a learned reward are where they are looked for; None if it needs none."""
+    from itscale.rewards import BUILT_IN
+
+    needs = BUILT_IN[key].weights if key in BUILT_IN else ()
+    if not needs:
+        return None
+    return "found" if needs[0].is_found() else "not found"
+
+
+def _print_weights(key: str) -> None:
+    """Print which files a learned reward reads, where they are looked for, and whether they are there."""
+    from itscale.rewards import BUILT_IN
+
+    needs = BUILT_IN[key].weights if key in BUILT_IN else ()
+    rows = [
+        (
+            w.argument,
+            ", ".join(name.replace("|", " or ") for name in w.files),
+            ", ".join(map(str, w.places())),
+            w.is_found(),
+            w.hub,
+            w.licence,
+        )
+        for w in needs
+    ]
+    if rows:
+        print_table(("argument", "files", "looked for in", "found", "hub", "licence"), rows, "weights")
 
 
 def _solver_facts(key: str) -> dict[str, Any]:

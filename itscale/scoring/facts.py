@@ -122,6 +122,8 @@ def _samples_parameter(
 def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
     """Bring facts into one form: per-sample facts have length ``m``, single ones are repeated.
 
+    Conditions that are texts serve as prompts where none are given.
+
     Raises:
         ConfigError: for an unknown fact, or one whose length is not ``m``.
     """
@@ -137,7 +139,18 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
             )
         if value is not None:
             complete[name] = value
+    if "prompts" not in complete and (prompts := _texts(complete.get("conditions"))):
+        complete["prompts"] = prompts
     return complete
+
+
+def _texts(conditions: Any) -> list[str | None] | None:
+    """The texts that conditions are, or hold under ``"prompt"``; None if they are something else."""
+    if not isinstance(conditions, (list, tuple)):
+        return None
+    texts = [c.get("prompt") if isinstance(c, Mapping) else c for c in conditions]
+    are_texts = all(text is None or isinstance(text, str) for text in texts)
+    return texts if are_texts and any(isinstance(text, str) for text in texts) else None
 
 
 def _is_long(value: Any) -> TypeGuard[Sized]:

@@ -105,3 +105,18 @@ def test_absent_extra_of_a_reward_shows_the_pip_line(itscale_command, monkeypatc
     monkeypatch.setattr(extras, "is_present", lambda module: module != "rdkit")
     for words in (["rewards"], ["rewards", "symmetry"]):
         assert "pip install 'itscale[molecules]'" in itscale_command(*words).stdout
+
+
+def test_files_of_a_learned_reward_are_listed_with_their_places(itscale_command, monkeypatch, tmp_path):
+    monkeypatch.setenv("ITSCALE_WEIGHTS", str(tmp_path))
+    page = itscale_command("rewards", "hps-v2").stdout
+    assert "HPS_v2.1_compressed.pt" in page
+    assert "xswu/HPSv2" in page
+    assert "not found" in next(
+        row for row in itscale_command("rewards").stdout.splitlines() if "hps-v2" in row
+    )
+    (tmp_path / "hps-v2").mkdir()
+    (tmp_path / "hps-v2" / "HPS_v2.1_compressed.pt").touch()
+    row = next(row for row in itscale_command("rewards").stdout.splitlines() if "hps-v2" in row)
+    assert "not found" not in row
+    assert "found" in row

@@ -14,6 +14,9 @@ from itscale.scoring import RewardSpec, as_reward, check_reward, known_names
 from itscale.scoring.checking import synthetic_samples
 
 EXTRAS = {"molecules": "rdkit", "images": "open_clip"}
+FACTS = {"conditions": 1, "prompts": "two cats"}
+
+pytestmark = pytest.mark.usefixtures("tiny_weights")
 
 
 def needed(name):
@@ -49,7 +52,7 @@ def test_scores_stay_in_the_stated_range(name):
     if reward.spec.modality == "image":
         samples[0], samples[1] = 0.0, 1.0
         samples[2, ..., ::2], samples[2, ..., 1::2] = 0.0, 1.0
-    values = reward.score(samples, {"conditions": 1}).values
+    values = reward.score(samples, FACTS).values
     low, high = reward.spec.range
     assert low is None or values.min() >= low - 1e-6
     assert high is None or values.max() <= high + 1e-6
@@ -63,12 +66,12 @@ def test_gradient_is_finite_on_flat_images(name):
     reward = needed(name)
     assert reward.gradient_ready
     flat = torch.full((2, *(reward.spec.example_shape or (1, 16, 16))), 0.5, requires_grad=True)
-    (gradient,) = torch.autograd.grad(reward.raw(flat, {"conditions": 1}).sum(), flat)
+    (gradient,) = torch.autograd.grad(reward.raw(flat, FACTS).sum(), flat)
     assert gradient.isfinite().all()
 
 
 def test_every_file_is_in_the_table():
-    helpers = {"table", "declare", "luminance"}
+    helpers = {"table", "declare", "luminance", "learned"}
     files = {path.stem for path in Path(itscale.rewards.__path__[-1]).glob("*.py")} - helpers
     assert files == {entry.target.partition(":")[0].rpartition(".")[2] for entry in BUILT_IN.values()}
 

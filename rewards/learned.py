@@ -1,0 +1,122 @@
+"""What all rewards by a network share: where and how it computes, and the texts it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itscale.errors import ConfigError
+from itscale.scoring import RewardSpec
+from itscale.scoring.decorate import FACTS_ATTRIBUTE
+from itscale.vision.image_text import resident
+
+from .declare import check_choice
+
+DTYPES = ("float32", "bfloat16", "float16")
+PREPROCESS = ("tensor", "pil")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """Options of a reward that a network computes.
+
+    Args:
+        preprocess: ``"tensor"`` is differentiable and stays on the device; ``"pil"`` repeats the published
+            code through 8-bit images, without a gradient. Scores differ by about one grey level's worth.
+        dtype: in which the network computes; scores are float32 always.
+        device: where it lives; by default where the images are.
+        allow_download: fetch missing weights from the hub.
+    """
+
+    preprocess: str = "tensor"
+    dtype: str = "float32"
+    device: str | None = field(default=None, repr=False)
+    allow_download: bool = field(default=False, repr=False)
+    _source: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice(self.name, "preprocess", self.preprocess, PREPROCESS)
+        check_choice(self.name, "dtype", self.dtype, DTYPES)
+        object.__setattr__(self, "_source", self._find())
+
+    @property
+    def name(self) -> str:
+        """The name in the table."""
+        return getattr(type(self), FACTS_ATTRIBUTE)["name"]
+
+    @property
+    def spec(self) -> RewardSpec:
+        """The facts of the table, and what the arguments change about them."""
+        facts = dict(getattr(type(self), FACTS_ATTRIBUTE))
+        if self.preprocess == "pil":
+            facts["differentiable"] = False
+        return RewardSpec(**{**facts, **self._changes()})
+
+    def _changes(self) -> dict[str, Any]:
+        return {}
+
+    def _find(self) -> Any:
+        """The description of the network, after a look at its files.
+
+        Raises:
+            MissingWeights: before anything runs.
+        """
+        raise NotImplementedError
+
+    def _network(self, images: Tensor) -> Any:
+        """The network, on the device where it computes; loaded on first use."""
+        return resident(self._source, self._place(images))
+
+    def _place(self, images: Tensor) -> torch.device:
+        return images.device if self.device is None else torch.device(self.device)
+
+    def _pixels(self, images: Tensor, preprocessing: Any) -> Tensor:
+        """Preprocessed images, where the network is."""
+        images = images.to(self._place(images))
+        return (
+            preprocessing.floats(images) if self.preprocess == "tensor" else preprocessing.eight_bit(images)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompted(Learned):
+    """Options of a network that compares images with a text.
+
+    Args:
+        prompt: one text for all samples; by default each sample's own prompt.
+    """
+
+    prompt: str | None = None
+
+    def _changes(self) -> dict[str, Any]:
+        return {} if self.prompt is None else {"needs_prompt": False}
+
+    def _texts(self, prompts: Sequence[str | None] | None, m: int) -> list[str]:
+        """One text per image.
+
+        Raises:
+            ConfigError: for samples without one.
+        """
+        return texts_of(self.name, self.prompt, prompts, m)
+
+
+def texts_of(name: str, prompt: str | None, prompts: Sequence[str | None] | None, m: int) -> list[str]:
+    """One text per sample: the one given for all, or each sample's own.
+
+    Raises:
+        ConfigError: for samples without one.
+    """
+    if prompt is not None:
+        return [prompt] * m
+    texts = list(prompts or [])
+    for text in texts or [None]:
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"reward {name!r} compares images with a text, and a sample has {text!r}; condition the "
+                f"run on texts, pass prompts, or write {name}(prompt='...')"
+            )
+    return texts  # type: ignore[return-value]

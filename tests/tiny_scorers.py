@@ -1,0 +1,117 @@
+"""Learned rewards in miniature: the published layouts of files, with random weights, made on the spot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+OPEN_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+"""A pair of two-layer towers in the terms of open_clip; the vocabulary is that of its own tokenizer."""
+PROMPTS = ["a red apple", "a blue car in the rain", "two cats", "the letter A"]
+
+
+def images(m: int = 4, height: int = 48, width: int = 48, seed: int = 0) -> Tensor:
+    """Smooth random images in [0.1, 0.9], unlike enough to be told apart."""
+    draws = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(m, 3, 6, 6, generator=draws)
+    smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+    return 0.1 + 0.8 * smooth
+
+
+@torch.no_grad()
+def shake(module: nn.Module, scale: float = 3.0, seed: int = 0) -> nn.Module:
+    """Give a fresh network weights that make its outputs differ: larger matrices, biases off zero."""
+    draws = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1 and "embed" not in name:
+            fan_in = parameter[0].numel()
+            parameter.normal_(0, scale / fan_in**0.5, generator=draws)
+        elif parameter.ndim > 1:
+            parameter.normal_(0, 1, generator=draws)
+        elif name.endswith("bias"):
+            parameter.normal_(0, 0.2, generator=draws)
+    return module.eval()
+
+
+def open_clip_folder(folder: Path, **preprocessing: object) -> Path:
+    """A folder as open_clip's ``local-dir:`` reads it."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = shake(open_clip.CLIP(**OPEN_CLIP), 1.5)
+    facts = {"model_cfg": OPEN_CLIP, "preprocess_cfg": preprocessing}
+    (folder / "open_clip_config.json").write_text(json.dumps(facts))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def hps_file(folder: Path, monkeypatch) -> Path:
+    """A checkpoint of HPSv2; the architecture that it names is made small for the test."""
+    import open_clip
+
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-H-14", OPEN_CLIP)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = shake(open_clip.CLIP(**OPEN_CLIP), 1.5, seed=1)
+    path = folder / "HPS_v2.1_compressed.pt"
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, path)
+    return path
+
+
+def word_tokenizer(folder: Path, words: list[str], tokens: int = 16) -> None:
+    """A tokenizer of whole words with the special tokens of CLIP, as ``tokenizer.json``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|startoftext|>", "<|endoftext|>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate([*special, *dict.fromkeys(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|startoftext|> $A <|endoftext|>",
+        special_tokens=[(token, vocabulary[token]) for token in special[:2]],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|endoftext|>",
+        bos_token="<|startoftext|>", model_max_length=tokens,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def clip_folder(folder: Path, crop: int = 32) -> Path:
+    """A CLIP model of transformers with processor and tokenizer."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    words = " ".join(PROMPTS).split()
+    word_tokenizer(folder, words, 77)
+    layers = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**layers, "vocab_size": len(set(words)) + 3, "eos_token_id": 1, "bos_token_id": 0},
+        vision_config={**layers, "image_size": crop, "patch_size": 8},
+        projection_dim=32,
+    )
+    shake(CLIPModel(config), 1.5, seed=2).save_pretrained(folder)
+    CLIPImageProcessor(
+        size={"shortest_edge": crop}, crop_size={"height": crop, "width": crop}
+    ).save_pretrained(folder)
+    return folder
+
+
+def aesthetic_file(folder: Path, inputs: int = 32) -> Path:
+    """The linear head of the aesthetic predictor, names as published."""
+    widths, names = (inputs, 1024, 128, 64, 16, 1), (0, 2, 4, 6, 7)
+    draws = torch.Generator().manual_seed(3)
+    state = {}
+    for name, a, b in zip(names, widths, widths[1:], strict=False):
+        state[f"layers.{name}.weight"] = torch.randn(b, a, generator=draws) * 1.5 / a**0.5
+        state[f"layers.{name}.bias"] = torch.randn(b, generator=draws) * 0.1
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sac+logos+ava1-l14-linearMSE.pth"
+    torch.save(state, path)
+    return path
