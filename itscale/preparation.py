@@ -17,6 +17,7 @@ from itscale.models.base import Given, Model
 from itscale.models.composition import Composition
 from itscale.models.superposition import Superposition
 from itscale.models.wrapper import changes_law
+from itscale.operators import Observed
 from itscale.process import (
     ODE,
     SDE,
@@ -49,6 +50,7 @@ class Setup:
     forecast: Forecast | None
     cost: Cost
     plan: Plan
+    observed: Observed | None = None
 
     @property
     def steps(self) -> int:
@@ -97,6 +99,11 @@ def prepare(
         raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
     if chosen.needs.gradient:
         _check_gradient(chosen, as_reward(reward))
+    observed = None if reward is None else Observed.of(as_reward(reward), model)
+    if observed is not None:
+        _check_measured(observed, model)
+    if chosen.needs.likelihood:
+        _check_likelihood(chosen, observed)
     for which, given in (("reward", reward), ("held_out", held_out)):
         if given is not None:
             _check_modality(model, which, as_reward(given))
@@ -182,9 +189,12 @@ def prepare(
         tuple(dynamics.interpolant.kappa(times[:-1]).tolist()),
         reward is not None,
         reward is not None and as_reward(reward).gradient_ready,
+        0 if observed is None else observed.likelihood.operator.size,
     )
     plan = chosen.plan(cost, budget)
-    return Setup(model, chosen, view, stepper, grid, dynamics, times, kernel, valued, forecast, cost, plan)
+    return Setup(
+        model, chosen, view, stepper, grid, dynamics, times, kernel, valued, forecast, cost, plan, observed
+    )
 
 
 def describe(value: Any) -> Any:
@@ -325,6 +335,42 @@ def _check_gradient(method: Method, reward: Reward) -> None:
             "@itscale.reward(differentiable=True) if it has one, or use a method without gradients, such as "
             "'smc' or guide='population'"
         )
+
+
+def _check_measured(observed: Observed, model: Model) -> None:
+    """Raise if the operator measures samples of another shape than the model makes."""
+    expected = tuple(observed.likelihood.operator.event_shape)
+    if observed.affine is not None and expected != tuple(model.event_shape):
+        raise ConfigError(
+            f"the operator {type(observed.likelihood.operator).__name__} measures samples {expected}, "
+            f"and the "
+            f"model makes {tuple(model.event_shape)}; make the operator for that shape"
+        )
+
+
+def _check_likelihood(method: Method, observed: Observed | None) -> None:
+    """Raise unless the reward is a likelihood of the kind that a method needs."""
+    name, kind = type(method).__name__, method.needs.likelihood
+    if observed is None:
+        raise ConfigError(
+            f"{name} needs a measurement: reward= must be a likelihood by itself, such as "
+            "operators.GaussianLikelihood(operator, measurement, sigma)"
+        )
+    operator = type(observed.likelihood.operator).__name__
+    if kind == "any" or (kind == "linear" and observed.is_linear) or observed.is_spectral:
+        return
+    if observed.affine is None:
+        raise ConfigError(
+            f"{name} works with a linear operator of states, and this model's decoder is not affine; use a "
+            "method that follows gradients, such as 'dps' or 'tds'"
+        )
+    lacks = "an adjoint" if kind == "linear" else "a singular value decomposition"
+    raise ConfigError(
+        f"{name} needs an operator with {lacks}, and {operator} has none; use a linear one of "
+        "itscale.operators (Mask, BlockAverage, Blur, FourierMask, Dense), or a method that follows "
+        "gradients, "
+        "such as 'dps'"
+    )
 
 
 def _check_modality(model: Model, which: str, reward: Reward) -> None:

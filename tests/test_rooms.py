@@ -29,6 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "process result",
         "models rewards particles",
         "grids vision",
+        "grids operators",
         "interpolants scoring noise",
         "networks budget pictures",
         "types scenes",

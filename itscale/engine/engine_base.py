@@ -14,6 +14,7 @@ from itscale.engine.messages import Place
 from itscale.engine.particles import Particles
 from itscale.engine.watch import Watch
 from itscale.noise import Address, Noise, Purpose
+from itscale.operators import Observed
 from itscale.pools import OpenPool
 from itscale.process import ContinuousProcess
 from itscale.solvers import Kernel
@@ -40,6 +41,7 @@ class EngineBase:
         initial: Tensor | None = None,
         process: ContinuousProcess | None = None,
         score_cost: ScoreCost = DENOISED_COST,
+        observed: Observed | None = None,
     ) -> None:
         self.pool = pool
         self.kernel = kernel
@@ -55,6 +57,7 @@ class EngineBase:
         self.initial = initial
         self.process = process
         self.score_cost = score_cost
+        self.observed = observed
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.notes: dict[str, Any] = {}
         self.watch = Watch()

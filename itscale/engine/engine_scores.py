@@ -12,18 +12,28 @@ from itscale.engine.engine_base import EngineBase, one_level
 from itscale.engine.messages import Scored
 from itscale.engine.particles import Particles
 from itscale.errors import RewardError
+from itscale.guides import Assessor, Twist
 from itscale.process import ExpertsProcess
 
 
 class ScoreVerbs(EngineBase):
     """Look at the model, score samples, and account for both."""
 
-    def look(self, p: Particles, gradient: bool = False) -> Particles:
+    def look(self, p: Particles, gradient: bool = False, twist: Twist | None = None) -> Particles:
         """Evaluate the model at rows that were not looked at yet: one NFE each.
 
         With ``gradient`` the reward is scored too and its gradient with respect to the state, through
-        decoder and network, stays with the rows: a backward row each.
+        decoder and network, stays with the rows: a backward row each. A ``twist`` scores in place of the
+        reward, and what it adds to the denoised sample stays with the rows as their gradient.
         """
+        if twist is not None:
+            rows, scored = self.pool.call(
+                "look_with_twist", p.rows, int(p.level[0, 0]), self._place(p), twist
+            )
+            self._charge_looks(torch.full((p.groups,), p.n))
+            self.ledger.charge(backward_rows=p.groups * p.n * twist.backward * self.rows_per_look)
+            scored = replace(scored, calls=scored.calls * twist.calls)
+            return self._take_scores(replace(p, rows=rows), scored, torch.full_like(p.level, twist.calls))
         if gradient:
             rows, scored = self.pool.call("look_with_gradient", p.rows, one_level(p.level), self._place(p))
             self._charge_looks(torch.full((p.groups,), p.n))
@@ -82,6 +92,12 @@ class ScoreVerbs(EngineBase):
         if cost.looks:
             self._charge_looks(early.sum(dim=1) * cost.looks)
         return self._take_scores(replace(p, rows=rows), scored, torch.where(early, cost.calls, 1))
+
+    def assess(self, p: Particles, assessor: Assessor) -> Float64[Tensor, "g n"]:
+        """Return a number per particle, found where the rows live; all are at one level and were looked
+        at."""
+        found = self.pool.call("assess", p.rows, int(p.level[0, 0]), assessor)
+        return found.reshape(p.level.shape)
 
     def denoised(self, p: Particles) -> Tensor:
         """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""

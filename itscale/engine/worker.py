@@ -17,6 +17,8 @@ from itscale.engine.messages import Place, Scored, finite_rows
 from itscale.engine.rows import Rows
 from itscale.engine.worker_base import room_for
 from itscale.engine.worker_moves import MoveWorker
+from itscale.guides import Assessor, Prospect, Twist
+from itscale.noise import Purpose
 
 
 @dataclass
@@ -68,6 +70,49 @@ class Worker(MoveWorker):
             raw = room_for(len(rows), here.raw, rows.x.dtype) if raw is None else raw
             raw[part], values[part] = here.raw.detach(), reward.detach().double()
         return rows.with_(raw=raw, gradient=gradient), Scored.of(values, rows.x)
+
+    @torch.no_grad()
+    def look_with_twist(self, rows: Rows, level: int, at: Place, twist: Twist) -> tuple[Rows, Scored]:
+        """Evaluate the network at every row, and a twist; what it adds to the denoised sample is kept."""
+        raw: Tensor | None = None
+        push = torch.empty_like(rows.x)
+        values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        decode = self.process.model.decode
+        for part, _ in self._parts(level, len(rows), self._backward_chunk if twist.backward else None):
+            with torch.enable_grad():
+                x = rows.x[part].detach().requires_grad_(twist.backward > 0)
+                here = self._evaluate(x, level, at.group[part])
+                prospect = Prospect(
+                    here,
+                    level,
+                    self.bridge,
+                    decode,
+                    lambda d, part=part: self._raw_rewards(d, level, at, part),
+                    lambda count, part=part: self._normals(at, part, count),
+                )
+                values[part], push[part] = twist(prospect)
+            raw = room_for(len(rows), here.raw, rows.x.dtype) if raw is None else raw
+            raw[part] = here.raw.detach()
+        return rows.with_(raw=raw, gradient=push), Scored.of(values, rows.x)
+
+    @torch.no_grad()
+    def assess(self, rows: Rows, level: int, assessor: Assessor) -> Tensor:
+        """A number per row, from its evaluation."""
+        parts = [
+            assessor(self._evaluation(rows, level, part), level, self.bridge)
+            for part in self._chunks(len(rows))
+        ]
+        return torch.cat(parts).double().cpu()
+
+    def _raw_rewards(self, denoised: Tensor, level: int, at: Place, part: slice) -> Tensor:
+        """Rewards of as many states per row as there are, row by row."""
+        index = torch.arange(len(at))[part]
+        return self._raw_reward(denoised, level, at, index.repeat_interleave(len(denoised) // len(index)))
+
+    def _normals(self, at: Place, part: slice, count: int) -> Tensor:
+        """Standard normals (rows, count, *event) for estimates at a look."""
+        event = tuple(self.process.model.event_shape)
+        return self.noise.normal(Purpose.VALUE, self._address(at, part), (count, *event), self.dtype)
 
     @torch.no_grad()
     def score(self, rows: Rows, level: int | Tensor, at: Place, *, keep_samples: bool) -> tuple[Rows, Scored]:

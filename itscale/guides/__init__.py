@@ -5,17 +5,22 @@ from itscale.guides.gradient import DenoisedGradient, NetworkGradient
 from itscale.guides.langevin import Langevin
 from itscale.guides.population import Population
 from itscale.guides.regression import Regression, Slope
+from itscale.guides.twist import Assessor, Correction, Prospect, Twist
 
 __all__ = [
+    "Assessor",
     "Bridge",
     "Context",
+    "Correction",
     "DenoisedGradient",
     "Guide",
     "Langevin",
     "NetworkGradient",
     "Population",
+    "Prospect",
     "Regression",
     "Slope",
+    "Twist",
     "View",
     "capped",
 ]

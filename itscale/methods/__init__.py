@@ -14,6 +14,8 @@ from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
+from itscale.methods.guided import Guided
+from itscale.methods.guided_presets import DPS, LGDMC, MPGD, TFG, TMPD, UGD, FreeDoM, PiGDM
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.lidar import LiDAR
 from itscale.methods.nested_smc import NestedSMC
@@ -65,6 +67,14 @@ METHODS: dict[str, type] = {
     "waste-free-smc": WasteFreeSMC,
     "psi-smc": PsiSMC,
     "verifier-threshold": VerifierThreshold,
+    "dps": DPS,
+    "pigdm": PiGDM,
+    "tmpd": TMPD,
+    "lgd-mc": LGDMC,
+    "mpgd": MPGD,
+    "freedom": FreeDoM,
+    "ugd": UGD,
+    "tfg": TFG,
 }
 
 
@@ -84,13 +94,19 @@ __all__ = [
     "CTS",
     "DAS",
     "DNO",
+    "DPS",
     "DTS",
     "FKC",
+    "LGDMC",
     "METHODS",
+    "MPGD",
     "RBF",
     "SMC",
     "SVDD",
     "TDS",
+    "TFG",
+    "TMPD",
+    "UGD",
     "Beam",
     "BestOfN",
     "Claim",
@@ -98,7 +114,9 @@ __all__ = [
     "Cost",
     "DTSStar",
     "EpsilonGreedy",
+    "FreeDoM",
     "Funnel",
+    "Guided",
     "ImportanceSampling",
     "LiDAR",
     "Method",
@@ -106,6 +124,7 @@ __all__ = [
     "NestedSMC",
     "ParticleGibbs",
     "PathSearch",
+    "PiGDM",
     "Plan",
     "Profile",
     "PsiSMC",

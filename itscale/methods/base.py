@@ -26,6 +26,7 @@ class Needs:
     density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
     normal: bool = False  # normal noise, to push, to search in, or to stay near
     jumps: bool = False  # moves of its own beside the solver's, up to noise and down again
+    likelihood: str = ""  # a reward that is a likelihood: of "any", a "linear", or a "spectral" operator
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Cost:
         score: what a score before the last look costs.
         kappa: per level, the noise-to-signal ratio.
         has_reward, has_gradient: whether there is a reward, and a differentiable one.
+        measurements: numbers in a measurement, where the reward is its likelihood.
     """
 
     steps: int
@@ -68,6 +70,7 @@ class Cost:
     kappa: tuple[float, ...] = ()
     has_reward: bool = True
     has_gradient: bool = False
+    measurements: int = 0
 
     def trajectory(self) -> int:
         """NFE of one particle from noise to data."""

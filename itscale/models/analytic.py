@@ -84,6 +84,11 @@ class GaussianMixture(Composable):
         return 1
 
     @property
+    def affine(self) -> tuple[float, float]:
+        """Scale and shift of ``decode``."""
+        return (1.0, 0.0)
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         return (self.means.shape[1],)
 

@@ -48,6 +48,11 @@ class ImageFlow(Composable, ABC):
         condition = condition.to(x.device, dtype if condition.is_floating_point() else None)
         return self.network(x.to(dtype), t.to(x.device, dtype), condition).to(x.dtype)
 
+    @property
+    def affine(self) -> tuple[float, float]:
+        """Scale and shift of ``decode``, up to its clamp."""
+        return (0.5, 0.5)
+
     def decode(self, x: State) -> Tensor:
         """Return images in [0, 1]."""
         return ((x + 1) / 2).clamp(0, 1)

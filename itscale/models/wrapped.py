@@ -86,6 +86,13 @@ class Wrapped(Composable):
             )
         return raw.to(x.dtype)
 
+    @property
+    def affine(self) -> tuple[float, float] | None:
+        """Scale and shift of ``decode`` up to its clamp; None for a decoder of one's own."""
+        if self.decoder is _unit_image:
+            return (0.5, 0.5)
+        return (1.0, 0.0) if self.decoder is _unchanged else None
+
     def decode(self, x: State) -> Tensor:
         return self.decoder(x)
 

@@ -201,6 +201,7 @@ def sample(
         initial=initial,
         process=setup.process,
         score_cost=setup.cost.score,
+        observed=setup.observed,
     )
     if saved is None and isinstance(profile := getattr(chosen, "profile", None), Profile) and scorer:
         engine.watch.warnings += mismatches(profile, setup.process, scorer)

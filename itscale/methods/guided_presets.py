@@ -1,0 +1,313 @@
+"""The published guided samplers, each a choice of twist for ``Guided``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from itscale.engine import Engine
+from itscale.errors import ConfigError
+from itscale.guides.energy import Climb, along_levels
+from itscale.guides.observation import FEW, MeasuredAround, MeasuredNearby
+from itscale.methods.base import check_count
+from itscale.methods.guided import Guided
+
+Schedule = Literal["constant", "increase", "decrease"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiGDM(Guided):
+    """Pseudo-inverse guidance: the likelihood of the state if the data vary by ``r^2 I`` around D.
+
+    Exact in small steps for data N(m, c^2 I) with c = ``prior_std``, else an approximation; corrected it is
+    twisted SMC with a good twist. An operator that is not linear gets the mean square of its rows' norms in
+    place of ``A A^T``.
+
+    Cost: N T NFE, all but the last also backwards, and N T reward calls.
+
+    Attributes:
+        prior_std: c, in units of states (images: [-1, 1]).
+
+    Reference:
+        Song, Vahdat, Mardani and Kautz (2023), "Pseudoinverse-Guided Diffusion Models for Inverse Problems";
+        corrected: Wu et al. (2023), arXiv:2306.17775.
+    """
+
+    prior_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive("prior_std", self.prior_std)
+
+    @property
+    def measures(self) -> str:
+        return "any"
+
+    def passes(self, size: int) -> int:
+        return 1
+
+    def twist(self, engine: Engine) -> MeasuredNearby:
+        assert engine.observed is not None
+        return MeasuredNearby(engine.observed, "isotropic", self.prior_std, engine.tilt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TMPD(Guided):
+    """Tweedie moment projection: the likelihood of the state with the data's own covariance around D.
+
+    Exact in small steps for any Gaussian data. ``covariance="diagonal"`` sums rows of the covariance.
+
+    Cost: N T NFE, all but the last also backwards once per measurement (diagonal: twice), N T reward calls.
+
+    Attributes:
+        covariance: ``"moment"``, ``"diagonal"``, or ``"auto"``: the first for up to 16 measurements.
+
+    Reference:
+        Boys et al. (2023), "Tweedie Moment Projected Diffusions for Inverse Problems", arXiv:2310.06721.
+    """
+
+    covariance: Literal["auto", "moment", "diagonal"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.covariance not in ("auto", "moment", "diagonal"):
+            raise ConfigError(f"covariance must be auto, moment or diagonal, got {self.covariance!r}")
+
+    @property
+    def measures(self) -> str:
+        return "linear"
+
+    def passes(self, size: int) -> int:
+        return size if self._chosen(size) == "moment" else 2
+
+    def twist(self, engine: Engine) -> MeasuredNearby:
+        assert engine.observed is not None
+        size = engine.observed.likelihood.operator.size
+        return MeasuredNearby(engine.observed, self._chosen(size), tilt=engine.tilt)
+
+    def _chosen(self, size: int) -> str:
+        if self.covariance != "auto":
+            return self.covariance
+        return "moment" if size <= FEW else "diagonal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LGDMC(Guided):
+    """Loss-guided diffusion: the likelihood averaged over ``samples`` normals around D, in the logarithm.
+
+    Any likelihood and any differentiable operator. Costs ``samples`` operator calls a look.
+
+    Cost: N T NFE, all but the last also backwards, and N T reward calls.
+
+    Attributes:
+        samples: normals.
+        prior_std: c in their variance ``s^2 c^2 / (s^2 + c^2)``.
+
+    Reference:
+        Song et al. (2023), "Loss-Guided Diffusion Models for Plug-and-Play Controllable Generation".
+    """
+
+    samples: int = 10
+    prior_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("samples", self.samples)
+        _check_positive("prior_std", self.prior_std)
+
+    @property
+    def measures(self) -> str:
+        return "any"
+
+    def passes(self, size: int) -> int:
+        return 1
+
+    def twist(self, engine: Engine) -> MeasuredAround:
+        assert engine.observed is not None
+        return MeasuredAround(engine.observed, self.samples, self.prior_std, engine.tilt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPS(Guided):
+    """Diffusion posterior sampling: moves minus ``2 zeta grad |y - A D(x)|``, whatever the noise is.
+
+    Where it ends depends on zeta and on the number of steps; corrected, only how well it does.
+
+    Cost: N T NFE, all but the last also backwards, and N T reward calls.
+
+    Attributes:
+        zeta: step size, .3 to 1.
+        prior_std: of the twist that weights go by, as in ``PiGDM``.
+
+    Reference:
+        Chung et al. (2023), "Diffusion Posterior Sampling for General Noisy Inverse Problems",
+        arXiv:2209.14687, Algorithm 1, with ``zeta_i = zeta / |y - A D|`` on the squared residual.
+    """
+
+    zeta: float = 1.0
+    prior_std: float = 1.0
+    is_scaled: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive("zeta", self.zeta)
+        _check_positive("prior_std", self.prior_std)
+
+    @property
+    def measures(self) -> str:
+        return "any"
+
+    def passes(self, size: int) -> int:
+        return 1
+
+    def twist(self, engine: Engine) -> Climb:
+        moves = engine.steps - 1
+        return Climb(
+            engine.observed,
+            rho=(2 * self.zeta,) * moves,
+            mu=(0.0,) * moves,
+            width=(0.0,) * moves,
+            by_ratio=False,
+            value=_weighing(engine, self.prior_std),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFG(Guided):
+    """Training-free guidance: up an energy f through the network (rho), beside it (mu), smoothed (sigma).
+
+    f is ``-|y - A D|`` for a measurement, in units of states, else ``tilt r(D)``. The other guided samplers
+    of this kind are settings of it.
+
+    Attributes:
+        rho: strength of the gradient through the network; with 0 there is no backward pass.
+        mu: size of the steps at the denoised sample.
+        iterations: of those.
+        sigma: standard deviation of the smoothing at pure noise; it falls with the noise.
+        samples: normals of the smoothing.
+        rho_schedule, mu_schedule: ``"constant"``, ``"increase"`` or ``"decrease"``, of mean 1.
+        prior_std: of the twist that weights go by, for a measurement.
+
+    Reference:
+        Ye et al. (2024), "TFG: Unified Training-Free Guidance for Diffusion Models", arXiv:2409.15761.
+    """
+
+    rho: float = 1.0
+    mu: float = 0.25
+    iterations: int = 4
+    sigma: float = 0.1
+    samples: int = 1
+    rho_schedule: Schedule = "increase"
+    mu_schedule: Schedule = "increase"
+    prior_std: float = 1.0
+    is_scaled: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rho", "mu", "sigma"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ConfigError(f"{name} must be a number >= 0, got {value!r}")
+        for name in ("rho_schedule", "mu_schedule"):
+            if getattr(self, name) not in ("constant", "increase", "decrease"):
+                raise ConfigError(
+                    f"{name} must be constant, increase or decrease, got {getattr(self, name)!r}"
+                )
+        check_count("iterations", self.iterations, 0)
+        check_count("samples", self.samples)
+        _check_positive("prior_std", self.prior_std)
+        if not self.rho and not (self.mu and self.iterations):
+            raise ConfigError("rho is 0 and mu or iterations too: nothing would be guided")
+
+    def passes(self, size: int) -> int:
+        return int(self.rho > 0)
+
+    def calls(self, size: int) -> int:
+        climbs = int(self.rho > 0) + (self.iterations if self.mu else 0)
+        return 1 if size else 1 + climbs * (self.samples if self.sigma else 1)
+
+    def twist(self, engine: Engine) -> Climb:
+        assert engine.process is not None
+        path = engine.process.interpolant
+        times = engine.times[:-2]
+        alpha, sigma = path.alpha(times).double(), path.sigma(times).double()
+        noise = (sigma**2 / (alpha**2 + sigma**2)).sqrt()
+        rho, mu = (along_levels(kind, alpha, sigma) for kind in (self.rho_schedule, self.mu_schedule))
+        return Climb(
+            engine.observed,
+            rho=tuple(self.rho * s for s in rho),
+            mu=tuple(self.mu * s for s in mu),
+            width=tuple((self.sigma * noise).tolist()),
+            iterations=self.iterations,
+            samples=self.samples if self.sigma else 0,
+            tilt=engine.tilt,
+            value=_weighing(engine, self.prior_std),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPGD(TFG):
+    """Manifold-preserving guidance: one step at the denoised sample, no pass back through the network.
+
+    Cost: N T NFE and reward calls, never backwards.
+
+    Reference:
+        He et al. (2023), "Manifold Preserving Guided Diffusion", arXiv:2311.16424.
+    """
+
+    rho: float = 0.0
+    mu: float = 1.0
+    iterations: int = 1
+    sigma: float = 0.0
+    mu_schedule: Schedule = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeDoM(TFG):
+    """Training-free guidance by energies with time travel: steps in the middle are made several times.
+
+    Cost: N (T + (recurrence - 1) W) NFE for W levels in the window, all but the last also backwards.
+
+    Reference:
+        Yu et al. (2023), "FreeDoM: Training-Free Energy-Guided Conditional Diffusion Model",
+        arXiv:2303.09833.
+    """
+
+    rho: float = 1.0
+    mu: float = 0.0
+    iterations: int = 0
+    sigma: float = 0.0
+    rho_schedule: Schedule = "constant"
+    recurrence: int = 3
+    window: tuple[float, float] = (0.3, 0.7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UGD(TFG):
+    """Universal guidance: forward through the network, backward at the denoised sample, every step repeated.
+
+    Cost: N (recurrence (T - 1) + 1) NFE, all but the last also backwards.
+
+    Reference:
+        Bansal et al. (2023), "Universal Guidance for Diffusion Models", arXiv:2302.07121.
+    """
+
+    rho: float = 1.0
+    mu: float = 0.5
+    iterations: int = 4
+    sigma: float = 0.0
+    rho_schedule: Schedule = "constant"
+    mu_schedule: Schedule = "constant"
+    recurrence: int = 2
+
+
+def _weighing(engine: Engine, prior_std: float) -> MeasuredNearby | None:
+    """What a state is worth for the weights: its likelihood around D, where there is a measurement."""
+    if engine.observed is None:
+        return None
+    return MeasuredNearby(engine.observed, "isotropic", prior_std, pushes=False)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{name} must be a number > 0, got {value!r}")
