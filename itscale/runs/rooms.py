@@ -42,7 +42,7 @@ ROOMS: dict[str, Room] = {
     "solver": SOLVER,
     "grid": GRID,
     "method": METHOD,
-    "inner": METHOD,
+    "inner": SOLVER,
 }
 """Parameter name -> room: these options of methods, processes and solvers name things themselves."""
 
