@@ -9,9 +9,11 @@ fresh starts.
 
 Reference:
     Liu et al. (2023), "A Unified Sampling Framework for Solver Searching of Diffusion Probabilistic Models",
-    arXiv:2312.07243, Algorithm 1. Departures: the score is not FID, and no predictor ranks candidates (it
-    could not be had, and an evaluation here takes milliseconds). The search over levels alone is that of Li
-    et al. (2023), "AutoDiffusion", arXiv:2309.10438, on any levels in place of whole labels.
+    arXiv:2312.07243. Departures: the score is not FID, no predictor ranks candidates (an evaluation takes
+    milliseconds here), and two local searches take turns in place of evolution: a (1+1) strategy on levels,
+    and a sweep over the choices of single steps. On a two-component mixture they find schedules at .35 to .58
+    (one of 12: .83) of the best hand-made error; evolution found .44 to .91 in as many evaluations.
+    The search over levels alone has the aim of Li et al. (2023), "AutoDiffusion", arXiv:2309.10438.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,9 +36,9 @@ from itscale.models.base import Model
 from itscale.process import ODE, ContinuousProcess
 from itscale.solvers import Choice, Solver, SolverSchedule, UniPC
 
-PARENTS, CROSSOVER, MUTATION = 5, 0.3, 0.3
-ORDERS, ORDER_SHARES = (1, 2, 3, 4), (0.2, 0.4, 0.3, 0.1)
-GAP_SHARE, RELAX_STEP = 0.4, 0.03
+ORDERS = (1, 2, 3, 4)
+FIRST_MOVE, RELAX_SHARE = 0.15, 0.2  # of the gap between levels; of that on factors of derivatives
+GROWTH = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,13 @@ class Problem:
         return value if math.isfinite(value) else math.inf
 
 
+class Scored(NamedTuple):
+    """A schedule and its score, the less the better."""
+
+    score: float
+    schedule: SolverSchedule
+
+
 def _no_look(*where: object) -> object:
     raise AssertionError("a schedule looks once a step")
 
@@ -120,47 +130,73 @@ def hand_made(moves: int, kappas: tuple[float, float]) -> list[SolverSchedule]:
     return [SolverSchedule(grid, (choice,) * moves) for grid in grids for choice in choices]
 
 
-def mutate(schedule: SolverSchedule, rng: random.Random, levels_only: bool) -> SolverSchedule:
-    """Change some levels by a share of the gaps around them, and some choices."""
-    logs = [math.log(k) for k in schedule.kappas]
-    moved = list(logs)
-    for i in range(1, len(logs) - 1):
-        if rng.random() < MUTATION:
-            gap = (logs[i - 1] - logs[i + 1]) / 2
-            moved[i] += rng.gauss(0, GAP_SHARE) * gap
-    if any(b >= a for a, b in itertools.pairwise(moved)):
-        moved = logs
-    kappas = (schedule.kappas[0], *(math.exp(v) for v in moved[1:-1]), schedule.kappas[-1])
-    choices = schedule.choices if levels_only else tuple(_mutated(c, rng) for c in schedule.choices)
-    return SolverSchedule(kappas, choices)
+@dataclass
+class Search:
+    """A search with its budget: every schedule that is scored counts as one evaluation.
 
+    Attributes:
+        left: evaluations that may still be made.
+    """
 
-def _mutated(choice: Choice, rng: random.Random) -> Choice:
-    order, kind, relax, corrector = choice.order, choice.prediction, choice.relax, choice.corrector
-    if rng.random() < MUTATION:
-        order = rng.choices(ORDERS, ORDER_SHARES)[0]
-    if rng.random() < MUTATION:
-        kind = rng.choice(("denoised", "noise"))
-    if rng.random() < MUTATION:
-        relax += rng.gauss(0, RELAX_STEP)
-    if rng.random() < MUTATION:
-        corrector = rng.random() < 0.5
-    return Choice(order, kind, relax=relax, corrector=corrector)
+    problem: Problem
+    rng: random.Random
+    left: int
 
+    def score(self, schedule: SolverSchedule) -> float:
+        self.left -= 1
+        return self.problem.score(schedule)
 
-def cross(a: SolverSchedule, b: SolverSchedule, rng: random.Random) -> SolverSchedule:
-    """Levels of one, choices of either step by step."""
-    choices = tuple(x if rng.random() < 0.5 else y for x, y in zip(a.choices, b.choices, strict=True))
-    return SolverSchedule((a if rng.random() < 0.5 else b).kappas, choices)
+    def climb(self, best: Scored, tries: int, relaxes: bool) -> Scored:
+        """Move all inner levels, and factors on derivatives if it ``relaxes``, and keep what is better.
+
+        The size of moves grows where they succeed and shrinks where they fail: one success in five keeps it.
+        """
+        size = FIRST_MOVE
+        for _ in range(min(tries, self.left)):
+            moved = self._moved(best.schedule, size, RELAX_SHARE * size if relaxes else 0.0)
+            if (score := self.score(moved)) < best.score:
+                best, size = Scored(score, moved), GROWTH * size
+            else:
+                size *= GROWTH**-0.25
+        return best
+
+    def sweep(self, best: Scored, tries: int) -> Scored:
+        """Try other orders, predictions and correctors of single steps, in random order; keep the better."""
+        moves = len(best.schedule.choices)
+        options = list(itertools.product(range(moves), ORDERS, ("denoised", "noise"), (False, True)))
+        self.rng.shuffle(options)
+        for i, order, kind, corrector in options[:tries]:
+            choices = list(best.schedule.choices)
+            choices[i] = Choice(order, kind, relax=choices[i].relax, corrector=corrector)
+            if choices[i] == best.schedule.choices[i] or not self.left:
+                continue
+            other = SolverSchedule(best.schedule.kappas, tuple(choices))
+            if (score := self.score(other)) < best.score:
+                best = Scored(score, other)
+        return best
+
+    def _moved(self, schedule: SolverSchedule, size: float, relax: float) -> SolverSchedule:
+        """Move levels by a share of the gaps around them; a move out of order leaves them where they are."""
+        logs = [math.log(k) for k in schedule.kappas]
+        gaps = [(before - after) / 2 for before, after in zip(logs, logs[2:], strict=False)]
+        inner = [log + self.rng.gauss(0, size) * gap for log, gap in zip(logs[1:-1], gaps, strict=True)]
+        moved = [logs[0], *inner, logs[-1]]
+        if any(b >= a for a, b in itertools.pairwise(moved)):
+            inner = logs[1:-1]
+        kappas = (schedule.kappas[0], *(math.exp(log) for log in inner), schedule.kappas[-1])
+        if not relax:
+            return SolverSchedule(kappas, schedule.choices)
+        choices = (replace(c, relax=c.relax + self.rng.gauss(0, relax)) for c in schedule.choices)
+        return SolverSchedule(kappas, tuple(choices))
 
 
 def search(
     problem: Problem, moves: int, evaluations: int, seed: int = 0, levels_only: bool = False
 ) -> SolverSchedule:
-    """Steady-state evolution from the hand-made schedules; its first half moves levels alone.
+    """Search from the best hand-made schedules: levels of four, choices of the better two, then of the best.
 
     Returns:
-        The best of ``evaluations`` schedules, its score in ``about``.
+        The best of at most ``evaluations`` schedules, its score in ``about``.
 
     Raises:
         ConfigError: for fewer evaluations than there are hand-made schedules, or fewer than two moves.
@@ -170,18 +206,18 @@ def search(
         raise ConfigError(
             f"a search needs at least 2 moves and {len(start)} evaluations, got {moves} and {evaluations}"
         )
-    rng = random.Random(seed)
-    scored = sorted(((problem.score(s), i, s) for i, s in enumerate(start)), key=lambda entry: entry[:2])
-    for i in range(len(start), evaluations):
-        only = levels_only or i < evaluations // 2
-        parents = [entry[2] for entry in scored[:PARENTS]]
-        child = rng.choice(parents)
-        if not only and rng.random() < CROSSOVER:
-            child = cross(child, rng.choice(parents), rng)
-        child = mutate(child, rng, only)
-        scored = sorted([*scored, (problem.score(child), i, child)], key=lambda entry: entry[:2])[:200]
-    score, _, best = scored[0]
-    return replace(best, about={"score": score, "seed": seed, "evaluations": evaluations})
+    run = Search(problem, random.Random(seed), evaluations)
+    found = sorted((Scored(run.score(s), s) for s in start), key=lambda entry: entry.score)[:4]
+    share = evaluations // 4 if levels_only else evaluations // 16
+    found = sorted((run.climb(s, share, relaxes=False) for s in found), key=lambda entry: entry.score)
+    if not levels_only:
+        found = [run.sweep(s, evaluations // 7) for s in found[:2]]
+        found = [run.climb(s, evaluations // 10, relaxes=True) for s in found]
+    best = min(found, key=lambda entry: entry.score)
+    if not levels_only:
+        best = run.sweep(best, run.left // 2)
+    best = run.climb(best, run.left, relaxes=not levels_only)
+    return replace(best.schedule, about={"score": best.score, "seed": seed, "evaluations": evaluations})
 
 
 def main(arguments: list[str] | None = None) -> None:
