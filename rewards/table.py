@@ -68,12 +68,23 @@ _HPS = (
     Weights("hps-v2", ("HPS_v2.1_compressed.pt",), **_HUMAN),
     Weights("hps-v2", ("HPS_v2_compressed.pt",), **_HUMAN),
 )
+_IMAGE_REWARD = (
+    Weights(
+        "image-reward", ("ImageReward.pt",), "Apache-2.0", hub="THUDM/ImageReward", size="1.8 GB",
+        elsewhere=("~/.cache/ImageReward",),
+    ),
+    Weights(
+        "image-reward", ("vocab.txt",), "Apache-2.0", hub="bert-base-uncased", size="0.2 MB",
+        argument="vocabulary", subfolder="bert-base-uncased",
+    ),
+)  # fmt: skip
 _PICKSCORE = (Weights("pickscore", _CLIP_FOLDER, "MIT", hub="yuvalkirstain/PickScore_v1", size="3.9 GB"),)
 
 # Ranges and typical scores of learned rewards are those of the papers on images of Stable Diffusion.
 _PROMPTED = {"needs_prompt": True}
 _COSINE = {**_PROMPTED, "range": (-1.0, 1.0)}
 _LOOKS = {"range": (None, None), "typical": (4.5, 7.0), "scale_hint": 0.5}
+_RANKED = {**_PROMPTED, "range": (None, None), "typical": (-2.0, 2.0), "scale_hint": 1.0}
 _PICKED = {**_PROMPTED, "range": (-100.0, 100.0), "typical": (17.0, 24.0), "scale_hint": 1.3}
 
 # Typical scores are the 5 and 95 % quantiles over 3,000 handwritten digits (MNIST), hints their standard
@@ -111,6 +122,9 @@ BUILT_IN: dict[str, BuiltIn] = {
         typical=(0.15, 0.35),
         scale_hint=0.03,
         version="2.1",
+    ),
+    "image-reward": _learned(
+        "image_reward:ImageReward", "how well an image answers its prompt", _IMAGE_REWARD, **_RANKED
     ),
     "ink": _image("ink:Ink", "amount of bright stroke; minus it for thin ones", 0, 1, **_LIGHT),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),

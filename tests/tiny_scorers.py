@@ -115,3 +115,59 @@ def aesthetic_file(folder: Path, inputs: int = 32) -> Path:
     path = folder / "sac+logos+ava1-l14-linearMSE.pth"
     torch.save(state, path)
     return path
+
+
+def image_reward_folder(folder: Path) -> Path:
+    """``ImageReward.pt`` in small, names as published, and a vocabulary that spells every word of ASCII."""
+    width, hidden, text, depth = 128, 256, 64, 2
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *" ".join(PROMPTS).lower().split()]
+    letters = [chr(c) for c in range(33, 127)]
+    words = list(dict.fromkeys([*words, *letters, *(f"##{letter}" for letter in letters)]))
+    draws = torch.Generator().manual_seed(4)
+
+    def linear(outputs: int, inputs: int, name: str, scale: float = 1.5) -> dict[str, Tensor]:
+        return {
+            f"{name}.weight": torch.randn(outputs, inputs, generator=draws) * scale / inputs**0.5,
+            f"{name}.bias": torch.randn(outputs, generator=draws) * 0.1,
+        }
+
+    def norm(size: int, name: str) -> dict[str, Tensor]:
+        return {
+            f"{name}.weight": 1 + 0.1 * torch.randn(size, generator=draws),
+            f"{name}.bias": 0.1 * torch.randn(size, generator=draws),
+        }
+
+    see, read = "blip.visual_encoder.", "blip.text_encoder."
+    state = {
+        f"{see}cls_token": torch.randn(1, 1, width, generator=draws),
+        f"{see}pos_embed": torch.randn(1, 5, width, generator=draws),
+        f"{see}patch_embed.proj.weight": torch.randn(width, 3, 16, 16, generator=draws) / 16,
+        f"{see}patch_embed.proj.bias": torch.randn(width, generator=draws) * 0.1,
+        f"{read}embeddings.position_ids": torch.arange(40)[None],
+        f"{read}embeddings.word_embeddings.weight": torch.randn(len(words) + 2, text, generator=draws),
+        f"{read}embeddings.position_embeddings.weight": torch.randn(40, text, generator=draws),
+        **norm(text, f"{read}embeddings.LayerNorm"),
+        **norm(width, f"{see}norm"),
+        **linear(256, width, "blip.vision_proj"),
+        **linear(256, text, "blip.text_proj"),
+    }
+    for i in range(depth):
+        block, layer = f"{see}blocks.{i}", f"{read}encoder.layer.{i}"
+        state |= norm(width, f"{block}.norm1") | norm(width, f"{block}.norm2")
+        state |= linear(3 * width, width, f"{block}.attn.qkv") | linear(width, width, f"{block}.attn.proj")
+        state |= linear(hidden, width, f"{block}.mlp.fc1") | linear(width, hidden, f"{block}.mlp.fc2")
+        for kind, inputs in (("attention", text), ("crossattention", width)):
+            state |= linear(text, text, f"{layer}.{kind}.self.query")
+            state |= linear(text, inputs, f"{layer}.{kind}.self.key")
+            state |= linear(text, inputs, f"{layer}.{kind}.self.value")
+            state |= linear(text, text, f"{layer}.{kind}.output.dense")
+            state |= norm(text, f"{layer}.{kind}.output.LayerNorm")
+        state |= linear(hidden, text, f"{layer}.intermediate.dense")
+        state |= linear(text, hidden, f"{layer}.output.dense") | norm(text, f"{layer}.output.LayerNorm")
+    widths = (text, 1024, 128, 64, 16, 1)
+    for name, a, b in zip((0, 2, 4, 6, 7), widths, widths[1:], strict=False):
+        state |= linear(b, a, f"mlp.layers.{name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "ImageReward.pt")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder

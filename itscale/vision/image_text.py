@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from itscale.errors import ItscaleError, RewardError
 from itscale.vision.preprocessing import Preprocessing
 
 REMEMBERED = 1024
@@ -75,8 +76,17 @@ class Source(Protocol):
 
 @lru_cache(maxsize=16)
 def resident(source: Any, device: torch.device) -> Any:
-    """The network of a source on a device, loaded once per process and shared by the rewards that use it."""
-    return source.load(device)
+    """The network of a source on a device, loaded once per process and shared by the rewards that use it.
+
+    Raises:
+        RewardError: if it cannot be loaded, so that nobody tries again sample by sample.
+    """
+    try:
+        return source.load(device)
+    except (ItscaleError, ImportError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # libraries raise many kinds for files that are not what they expect
+        raise RewardError(f"cannot load {source}: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
