@@ -97,7 +97,7 @@ def prepare(
     chosen = _sized(_method(method, reward), n, particles)
     if chosen.needs.reward and reward is None:
         raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
-    if chosen.needs.gradient:
+    if chosen.needs.gradient and getattr(model, "tokens", None) is None:
         _check_gradient(chosen, as_reward(reward))
     observed = None if reward is None else Observed.of(as_reward(reward), model)
     if observed is not None:

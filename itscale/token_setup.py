@@ -109,8 +109,7 @@ def _value(value: Any, process: TokenProcess, times: Tensor) -> tuple[Value, For
 
 def _cost(kernel: TokenKernel, model: Any, forecast: Forecast | None, reward: Any) -> Cost:
     steps = kernel.steps + 1
-    extra = [kernel.extra_looks(k) for k in range(kernel.steps)] + [0]
-    extra[kernel.steps - 1] -= 1  # the look that every move is planned with is not made at complete sequences
+    extra = [kernel.extra_looks(k) for k in range(steps)]
     clean = kernel.times[:-1].clamp(min=1e-12)
     return Cost(
         steps,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from itscale.decoders.base import TokenMove, Uniforms, nothing_hidden, uniform_levels
+from itscale.decoders.base import TokenMove, Uniforms, free_end, nothing_hidden, uniform_levels
 from itscale.decoders.events import check_correction
 from itscale.decoders.sharpening import PLAIN, Sharpening
 from itscale.process.categorical import draw_tokens, log_of
@@ -75,7 +75,7 @@ class AncestralKernel:
         return level < self.steps
 
     def extra_looks(self, level: int) -> int:
-        return 0
+        return free_end(level, self.steps)
 
     def revealed(self, level: int) -> float:
         """rho, the probability that a hidden position is revealed by the move from this level."""

@@ -56,7 +56,10 @@ class TokenKernel(Protocol):
         ...
 
     def extra_looks(self, level: int) -> int:
-        """Evaluations inside the move, beside the look at its start: the most there can be."""
+        """What the move costs beside the look at its end: the most there can be.
+
+        -1 for the move that completes sequences, whose end needs no look; see ``free_end``.
+        """
         ...
 
     def log_prob(
@@ -129,6 +132,11 @@ def share_of(masks: Int64[Tensor, " rows"], level: int, steps: int) -> Int64[Ten
 def uniform_levels(steps: int) -> Float64[Tensor, " levels"]:
     """Times of levels at which equal shares are revealed."""
     return torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
+
+
+def free_end(level: int, steps: int) -> int:
+    """``extra_looks`` of a kernel without looks of its own, whose sequences are complete after all steps."""
+    return -1 if level + 1 == steps else 0
 
 
 def no_density(name: str) -> ConfigError:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from itscale.decoders.base import TokenMove, Uniforms, event_count, quotas, share_of, uniform_levels
+from itscale.decoders.base import TokenMove, Uniforms, event_count, free_end, quotas, share_of, uniform_levels
 from itscale.decoders.ordering import RULES, Rule, certainty
 from itscale.decoders.sharpening import PLAIN, Sharpening
 from itscale.errors import ConfigError
@@ -133,7 +133,7 @@ class EventKernel:
         return level < self.steps
 
     def extra_looks(self, level: int) -> int:
-        return 0
+        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         # how many uniforms depends on the level alone, so that a row's do not depend on its batch
@@ -181,7 +181,7 @@ class EventKernel:
     def _mean_mass(self, at: TokenEvaluation) -> Float64[Tensor, " rows"]:
         """Log of the mean of S over hidden positions."""
         mass = at.every[1].masked_fill(~at.is_masked, -torch.inf)
-        mean = torch.logsumexp(mass, dim=1) - at.masks.clamp(min=1).log()
+        mean = torch.logsumexp(mass, dim=1) - at.masks.clamp(min=1).double().log()
         return torch.where(at.masks > 0, mean, 0.0)
 
     def log_prob(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:

@@ -45,8 +45,8 @@ class Ragged:
         if self.rows is None:
             rows = engine.pool.call("start", at, None)
         else:
-            rows, _, _ = engine.pool.call("propose", self.rows, self.level, at)
-            self._charge(engine, engine.kernel.extra_looks(self.level))
+            rows, _, inside = engine.pool.call("propose", self.rows, self.level, at)
+            self._charge(engine, engine.kernel.extra_looks(self.level) if inside is None else inside)
         rows, made = engine.pool.call("look", rows, self.level + 1, at)
         self._charge(engine, torch.ones_like(self.group) if made is None else made)
         return replace(self, rows=rows, level=self.level + 1)

@@ -122,7 +122,9 @@ class TokenWorker(ValuedWorker):
                 if move.log_ratio is not None:
                     ratio = torch.zeros(total, dtype=torch.float64) if ratio is None else ratio
                     ratio[chosen.cpu()] = move.log_ratio.double().cpu()
-                looks[chosen.cpu()] = move_rows.extra_looks(k) if move.looks is None else move.looks.cpu()
+                looks[chosen.cpu()] = (
+                    max(0, move_rows.extra_looks(k)) if move.looks is None else move.looks.cpu()
+                )
             if found is not None:
                 memo = found.new_empty(total, found.shape[1]) if memo is None else memo
                 memo[chosen] = found

@@ -114,7 +114,9 @@ class ParticleGibbs:
     def plan(self, cost: Cost, budget: Budget | None) -> Plan:
         def cost_of(n: int) -> Plan:
             looks = cost.steps * (n + self.sweeps * (n - 1))
-            inside = sum(cost.extra_looks) * n * (1 + self.sweeps)
+            inside = sum(extra * n * (1 + self.sweeps) for extra in cost.extra_looks if extra > 0)
+            # a look that is not made is not made at the particles that are looked at
+            inside += sum(extra * (n + self.sweeps * (n - 1)) for extra in cost.extra_looks if extra < 0)
             return cost.plan(n, looks + inside, looks, looks - looks // cost.steps)
 
         return plan_particles(

@@ -35,8 +35,12 @@ class Layout:
     def of(cls, noisy: Sequence[bool], extra_looks: Sequence[int], every: int = 1) -> Layout:
         """Take every so many of the levels with a noisy move: without noise all children are alike."""
         last = len(noisy) - 1
-        levels = tuple(k for k in range(last) if noisy[k])[::every]
-        costs = tuple(last - k + sum(extra_looks[max(k, 0) : last]) for k in (ROOT, *levels))
+
+        def cost(k: int) -> int:
+            return last - k + sum(extra_looks[max(k, 0) : last])
+
+        levels = tuple(k for k in range(last) if noisy[k] and cost(k) > 0)[::every]
+        costs = tuple(cost(k) for k in (ROOT, *levels))
         payable, unit = [True], math.gcd(*costs)
         for amount in range(1, costs[0] * costs[-1]):  # beyond, all multiples can be spent (Brauer 1942)
             payable.append(any(amount >= cost and payable[amount - cost] for cost in costs))

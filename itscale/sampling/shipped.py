@@ -20,7 +20,7 @@ from torch import nn
 from itscale.methods import Profile
 from itscale.models.bundled import BUNDLED
 from itscale.models.image_flow import ImageFlow
-from itscale.process import ContinuousProcess
+from itscale.process import ContinuousProcess, TokenProcess
 from itscale.scoring import Reward
 from itscale.scoring.leaf import FunctionLeaf
 from itscale.scoring.rules import Linear
@@ -56,7 +56,7 @@ def shipped_profile(process: ContinuousProcess, reward: Reward, conditions: Sequ
     return None
 
 
-def mismatches(profile: Profile, process: ContinuousProcess, reward: Reward) -> list[str]:
+def mismatches(profile: Profile, process: ContinuousProcess | TokenProcess, reward: Reward) -> list[str]:
     """Say in what a profile differs from the run that is to use it. It costs particles and no exactness."""
     pairs = (("reward", profile.reward, reward.name), ("process", profile.process, process_text(process)))
     return [
@@ -67,8 +67,10 @@ def mismatches(profile: Profile, process: ContinuousProcess, reward: Reward) -> 
     ]
 
 
-def process_text(process: ContinuousProcess) -> str:
+def process_text(process: ContinuousProcess | TokenProcess) -> str:
     """What of a process a profile depends on: path, diffusion coefficient, start."""
+    if isinstance(process, TokenProcess):
+        return repr(process.view)
     return ", ".join(repr(part) for part in (process.interpolant, process.diffusion, process.prior) if part)
 
 
