@@ -14,11 +14,12 @@ from itscale.budget import Budget
 from itscale.errors import ConfigError
 from itscale.process import ODE, SDE
 from itscale.runs import documents, layers, rooms
+from itscale.runs.problems import PROBLEM, Draw, Measured, Problem, measured, sketch
 from itscale.runs.schema import build, check_keys, plain
 from itscale.scoring import as_reward
 
-SECTIONS = ("model", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
-NAMED = ("model", "reward", "held_out", "method", "process", "solver", "value", "pool")
+SECTIONS = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
+NAMED = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "pool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +71,44 @@ class Cell:
 
     @cached_property
     def method(self) -> Any:
-        default = "unguided" if self.values.get("reward") is None else "smc"
+        default = "smc" if self.has_reward else "unguided"
         return rooms.METHOD.make(
             {"name": default, **(self.values.get("method") or {})}, "method", rooms.ROOMS
         )
+
+    @property
+    def has_reward(self) -> bool:
+        return self.values.get("reward") is not None or self.problem is not None
+
+    @cached_property
+    def problem(self) -> Problem | None:
+        """What is measured, if the reward is the likelihood of a measurement."""
+        given = self.values.get("problem")
+        return None if given is None else PROBLEM.make(given, "problem", rooms.ROOMS)
+
+    @cached_property
+    def measured(self) -> Measured | None:
+        """The truth and its measurement; drawing them costs one trajectory, made once for all cells alike."""
+        if self.problem is None:
+            return None
+        model = self.model
+        draw = Draw(
+            model.name,
+            documents.canonical(dict(model.options)),
+            self.conditions[0],
+            model.guidance,
+            self.process if isinstance(self.process, SDE) else SDE(),
+            self.solver if isinstance(self.process, SDE) else None,
+            self.run.grid,
+            self.run.steps,
+            self.run.seed,
+            model.load(),
+        )
+        return measured(self.problem, draw)
+
+    def sketch(self) -> Any:
+        """Return the reward to plan with, for which nothing is drawn."""
+        return self.reward() if self.problem is None else as_reward(sketch(self.problem, self.model.load()))
 
     @cached_property
     def process(self) -> ODE | SDE:
@@ -133,6 +168,8 @@ class Cell:
     def reward(self, which: Literal["reward", "held_out"] = "reward") -> Any:
         """Return the reward, or None; each call makes a new one."""
         value = self.values.get(which)
+        if which == "reward" and self.measured is not None:
+            return as_reward(self.measured.likelihood)
         if value is None:
             return None
         entries = value if isinstance(value, list) else [value]
@@ -149,11 +186,22 @@ class Cell:
         check_keys(self.values, SECTIONS, "")
         for part in ("model", "method", "process", "solver", "value", "pool", "run", "groups", "conditions"):
             getattr(self, part)
-        self.reward("reward")
+        if self.problem is not None:
+            self._check_problem()
+        else:
+            self.reward("reward")
         self.reward("held_out")
-        if self.method.needs.reward and self.values.get("reward") is None:
+        if self.method.needs.reward and not self.has_reward:
             raise ConfigError(f"method {self.label!r} needs a reward; add one, or use method: unguided")
         return self
+
+    def _check_problem(self) -> None:
+        if self.values.get("reward") is not None:
+            raise ConfigError("a problem's reward is the likelihood of its measurement; leave reward out")
+        if len({documents.canonical(c) for c in self.conditions}) > 1:
+            raise ConfigError(
+                "a problem has one truth, so all groups have one condition; sweep model.condition"
+            )
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -166,6 +214,7 @@ class Cell:
                 "guidance": self.model.guidance,
                 **self.model.options,
             },
+            **({} if self.problem is None else {"problem": plain(self.problem, every)}),
             "reward": self.values.get("reward"),
             "held_out": self.values.get("held_out"),
             "method": plain(self.method, every),

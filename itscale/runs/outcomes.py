@@ -15,6 +15,7 @@ from itscale.pools import Pool
 from itscale.runs.cells import Cell
 from itscale.runs.images import save_answers
 from itscale.runs.measure import measure, sample_rows, summarise, trace_rows
+from itscale.runs.posterior import posterior, save
 from itscale.sampling import sample
 
 
@@ -107,5 +108,10 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
     files = save_answers(folder, cell, result, measured)
     if cell.run.save:
         result.save(folder / "cells" / cell.key)
+    row = summarise(cell, result, measured)
+    if cell.measured is not None:
+        found = posterior(result, cell.measured)
+        save(folder, cell.key, found, cell.measured)
+        row["posterior"] = found.numbers
     ancestors = None if result.ancestors is None else result.ancestors.int().numpy()
-    return Outcome(summarise(cell, result, measured), sample_rows(cell, result, measured, files), ancestors)
+    return Outcome(row, sample_rows(cell, result, measured, files), ancestors)

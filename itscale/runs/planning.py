@@ -104,7 +104,7 @@ def prepare_cell(cell: Cell) -> Setup:
         model.encode(cell.conditions)
         return prepare(
             model,
-            reward=cell.reward(),
+            reward=cell.sketch(),
             held_out=cell.reward("held_out"),
             method=cell.method,
             steps=cell.run.steps,
@@ -123,7 +123,7 @@ def plan_cell(cell: Cell) -> CellPlan:
     """Size one cell."""
     setup = prepare_cell(cell)
     sizes, model, groups = setup.plan, setup.model, len(cell.groups)
-    reward = cell.reward()
+    reward = cell.sketch()
     calls = sizes.reward_calls
     if reward is not None and not setup.method.needs.reward:
         calls = max(calls, sizes.particles)  # scored once at the end, though nothing is steered

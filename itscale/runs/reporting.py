@@ -16,6 +16,7 @@ from itscale.runs.config import load_config
 from itscale.runs.curves import Curve, Curves, Point, curves, plain_curves
 from itscale.runs.findings import findings, unfinished
 from itscale.runs.gallery import Gallery, draw_gallery, gallery, scatter
+from itscale.runs.posterior_report import has_problems, write_page
 from itscale.runs.recipes import RECIPES
 from itscale.runs.record import RunRecord, load_runs
 from itscale.runs.records import write_json, write_text
@@ -45,6 +46,8 @@ def report(folders: str | Path | Sequence[str | Path]) -> Path:
         failed = [f"{f['label']}: {f['error']}" for record in records for f in record.failures]
         why = f"; failed: {'; '.join(failed[:3])}" if failed else ""
         raise ConfigError(f"no cell of {records[0].folder} is finished, so there is nothing to report{why}")
+    if has_problems(records):
+        return write_page(records)
     shown = board(records)
     folder = records[0].folder
     pictures = gallery(shown)

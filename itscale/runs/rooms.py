@@ -19,6 +19,7 @@ from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
 from itscale.process import ODE, SDE, Coefficient, Epsilon, Natural, get_diffusion
 from itscale.runs.documents import canonical
+from itscale.runs.problems import PROBLEM
 from itscale.runs.schema import Room, check_keys, check_options
 from itscale.scoring import names
 from itscale.solvers import SOLVERS, get_solver
@@ -52,10 +53,11 @@ SWEPT: dict[str, Room] = {
     "solver": SOLVER,
     "value": VALUE,
     "pool": POOL,
+    "problem": PROBLEM,
 }
 """Section -> room, for sections whose options are those of the thing they name and nothing else."""
 
-_EVERY_ROOM = {**ROOMS, "process": PROCESS, "value": VALUE, "pool": POOL}
+_EVERY_ROOM = {**ROOMS, "process": PROCESS, "value": VALUE, "pool": POOL, "problem": PROBLEM}
 
 
 def gaussian_mixture(

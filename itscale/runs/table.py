@@ -18,6 +18,10 @@ def summary_table(summary: RunSummary) -> Table:
 
     Cells that differ in seed, groups and condition alone make one line; intervals are over their units.
     """
+    if any("posterior" in row for row in summary.rows):
+        from itscale.runs.posterior_table import posterior_table  # which is built on this file
+
+        return posterior_table(summary.rows)
     rows = [row for row, _ in pool(summary.rows)]
     has_held_out = any(row["held_out"] is not None for row in rows)
     table = Table(title=None, header_style="bold", box=None, pad_edge=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 RECIPES: dict[str, str] = {
+    "inpainting": "reconstruct digits from noisy measurements: five problems, five methods at equal cost",
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
     "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
