@@ -29,6 +29,7 @@ _TENSORS = (
     "ancestors",
     "times",
     "log_densities",
+    "uncorrected",
 )
 _VERSION = 1
 
@@ -78,6 +79,8 @@ class Result:
         notes: what the method says of its run, plain values by name.
         log_densities: (g, n, experts) or None: log-density of every expert of a composition where it follows
             them, at the last look and in the scale of its path; means along the run are in ``trace``.
+        uncorrected: (g, k, ...) or None: samples of particles that followed the same drift from the same
+            noise and were neither weighted nor resampled, where the method had some (``FKC(uncorrected=k)``).
     """
 
     samples: Tensor
@@ -101,6 +104,7 @@ class Result:
     notes: dict[str, Any] = field(default_factory=dict)
     log_densities: Float64[Tensor, "g n experts"] | None = None
     texts: list[list[str]] | None = None
+    uncorrected: Tensor | None = None
 
     @property
     def groups(self) -> int:

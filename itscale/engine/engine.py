@@ -51,6 +51,12 @@ class Engine(MoveVerbs, ScoreVerbs, WeightVerbs):
         known = torch.where(is_known, self.steps - 1, -1)
         return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=known)
 
+    def samples(self, p: Particles) -> Tensor:
+        """Bring the samples of particles home that are not the run's answer, (g, n, ...)."""
+        _, samples, _, decoded = self.pool.call("finish", p.rows, self._place(p), judged=False)
+        self.ledger.charge(decodes=decoded // p.groups)
+        return samples.reshape(p.groups, p.n, *samples.shape[1:])
+
     def finish(self, p: Particles) -> Final:
         """Bring states, samples and held-out scores home."""
         self.ancestors.append(p.origin)

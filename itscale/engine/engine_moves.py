@@ -11,8 +11,9 @@ from torch import Tensor
 from itscale.engine.engine_base import EngineBase, one_level
 from itscale.engine.messages import Near
 from itscale.engine.particles import Particles
+from itscale.errors import ConfigError
 from itscale.guides import Guide
-from itscale.solvers import Kernel
+from itscale.solvers import Kernel, LangevinMove
 
 
 class MoveVerbs(EngineBase):
@@ -24,9 +25,11 @@ class MoveVerbs(EngineBase):
         constant = 0.0 if self.process is None else self.process.log_start
         p = replace(p, move=p.move + move, log_evidence=p.log_evidence + constant)
         is_first = self.initial is not None and not p.move.any()
-        initial = (
-            self.initial.reshape(-1, *self.event_shape) if is_first and self.initial is not None else None
-        )
+        initial = None
+        if is_first and self.initial is not None:
+            if n > self.initial.shape[1]:
+                raise ConfigError(f"initial has noise for {self.initial.shape[1]} particles, not for {n}")
+            initial = self.initial[:, :n].reshape(-1, *self.event_shape)
         return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
 
     def propose(
@@ -94,6 +97,14 @@ class MoveVerbs(EngineBase):
         return replace(
             p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio
         )
+
+    def langevin_ratio(self, p: Particles, q: Particles, kernel: LangevinMove) -> Float64[Tensor, "g n"]:
+        """Log of the Metropolis ratio of Langevin moves from p to q, slot by slot; both were looked at.
+
+        The process is that of a product whose experts know their densities.
+        """
+        level = one_level(p.level)
+        return self.pool.call("langevin_ratio", p.rows, q.rows, level, kernel).cpu().reshape(p.level.shape)
 
     def log_transition(self, p: Particles, target: Particles) -> Float64[Tensor, "g n"]:
         """Log-density of the move from each particle to its group's one in ``target``, up to a constant.

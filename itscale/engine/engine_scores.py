@@ -13,6 +13,7 @@ from itscale.engine.messages import Scored
 from itscale.engine.particles import Particles
 from itscale.errors import RewardError
 from itscale.guides import Assessor, Twist
+from itscale.particles import normalise
 from itscale.process import ExpertsProcess
 
 
@@ -51,15 +52,42 @@ class ScoreVerbs(EngineBase):
         """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
         if self.process is None or not self.process.has_rates:
             return p
-        rate: Tensor = self.pool.call("rates", p.rows, one_level(p.level)).reshape(p.level.shape)
+        level = one_level(p.level)
+        found: Tensor = self.pool.call("rates", p.rows, level)
+        rate, virial = found.reshape(2, *p.level.shape)
         if self.process.is_exact:
-            return replace(p, log_ratio=p.log_ratio + rate)
+            is_there = (
+                p.carry.get("rate_level", torch.full_like(p.level, -1)) == p.level
+            )  # moved within a level
+            gained = torch.where(is_there, 0.0, rate)
+            carry = {**p.carry, "rate_level": p.level, "virial": virial, "gained": p.log_ratio + gained}
+            return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
+        if self.process.is_fitted:
+            gauge = self._fitted(p, rate, virial)
+            p = replace(p, rows=self.pool.call("gauged", p.rows, gauge.reshape(-1)))
+            rate = rate + gauge * virial
         before = p.carry.get("rate", rate)
         since = p.carry.get("rate_level", p.level)
         share = self.process.rate_share
         gained = (self.times[p.level] - self.times[since]) * (share * before + (1 - share) * rate)
-        carry = {**p.carry, "rate": rate, "rate_level": p.level}
+        carry = {**p.carry, "rate": rate, "rate_level": p.level, "virial": virial, "gained": gained}
         return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
+
+    def _fitted(self, p: Particles, rate: Tensor, virial: Tensor) -> Float64[Tensor, "g n"]:
+        """The gauge that leaves the weights' rate the least variance within every group.
+
+        A group of one or two particles, or of several levels, takes the usual one.
+        """
+        level = one_level(p.level)
+        usual = self.pool.call("usual_gauge", level)
+        if not isinstance(level, int):
+            return usual.reshape(p.level.shape)
+        weights = normalise(p.log_weights + p.log_ratio)
+        centred = virial - (weights * virial).sum(dim=1, keepdim=True)  # over particles
+        variance = (weights * centred**2).sum(dim=1, keepdim=True)
+        slope = (weights * centred * rate).sum(dim=1, keepdim=True) / variance
+        is_fit = slope.isfinite() & (p.n > 2)
+        return torch.where(is_fit, -slope, usual).expand(p.level.shape)
 
     def score(self, p: Particles, gradient: bool = False) -> Particles:
         """Score the denoised samples, or the states themselves on the last level.

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+_PLAIN = ("samples", "gradient", "noise", "origin", "memo", "gauge")
+"""Fields of a tensor a row or None, which are joined where all parts have them."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -28,6 +31,7 @@ class Rows:
             None where all are.
         known: (rows,) bool, where the output is that of an earlier look at the same state; None is all, or
             none without an output.
+        gauge: (rows,) float64, of the drift of a composition where it is fitted to the particles.
     """
 
     x: Tensor
@@ -40,6 +44,7 @@ class Rows:
     memo: Tensor | None = None
     depth: Int64[Tensor, " rows"] | None = None
     known: Tensor | None = None
+    gauge: Tensor | None = None
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -54,15 +59,10 @@ class Rows:
 
         return Rows(
             self.x.index_select(0, index),
-            pick(self.raw),
-            tuple(h.index_select(0, index) for h in self.history),
-            pick(self.samples),
-            pick(self.gradient),
-            pick(self.noise),
-            pick(self.origin),
-            pick(self.memo),
-            depth,
-            pick(self.known),
+            raw=pick(self.raw),
+            history=tuple(h.index_select(0, index) for h in self.history),
+            depth=depth,
+            **{name: pick(getattr(self, name)) for name in (*_PLAIN, "known")},
         )
 
     @classmethod
@@ -80,15 +80,11 @@ class Rows:
             known = torch.cat([e if p.known is None else p.known for p, e in zip(parts, every, strict=True)])
         return cls(
             torch.cat([p.x for p in parts]),
-            raw,
-            tuple(torch.cat([p._remembered(i) for p in parts]) for i in range(longest)),
-            together("samples"),
-            together("gradient"),
-            together("noise"),
-            together("origin"),
-            together("memo"),
-            _same_or_none(torch.cat([p.depths for p in parts]), longest),
-            known,
+            raw=raw,
+            history=tuple(torch.cat([p._remembered(i) for p in parts]) for i in range(longest)),
+            depth=_same_or_none(torch.cat([p.depths for p in parts]), longest),
+            known=known,
+            **{name: together(name) for name in _PLAIN},
         )
 
     @property

@@ -158,7 +158,9 @@ class Worker(MoveWorker):
         return Rows(x, memo=rows.memo)
 
     @torch.no_grad()
-    def finish(self, rows: Rows, at: Place) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    def finish(
+        self, rows: Rows, at: Place, *, judged: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Return final states, samples and held-out scores on the host, and how many rows were decoded."""
         last = self.times.shape[0] - 1
         decoded = 0
@@ -168,7 +170,7 @@ class Worker(MoveWorker):
             rows = rows.with_(samples=torch.cat(parts))
         assert rows.samples is not None
         held_out = None
-        if self.held_out is not None:
+        if judged and self.held_out is not None:
             scores = [
                 self.held_out.score(self._shown(rows.samples[p]), self._facts(last, at, p))
                 for p in self._chunks(len(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,7 +51,8 @@ class WorkerBase:
     def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
         """Read what a look has left with a part of the rows, whose level is given."""
         memo = None if rows.memo is None else rows.memo[part]
-        return self.process.evaluation(rows.x[part], self.times[level], present(rows.raw)[part], memo)
+        here = self.process.evaluation(rows.x[part], self.times[level], present(rows.raw)[part], memo)
+        return here if rows.gauge is None else replace(here, fitted=rows.gauge[part])  # type: ignore[call-arg]
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
         """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""

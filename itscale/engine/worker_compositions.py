@@ -20,7 +20,7 @@ from itscale.process import (
     ExpertsEvaluation,
     ExpertsProcess,
 )
-from itscale.solvers import Move
+from itscale.solvers import LangevinMove, Move
 
 
 @dataclass
@@ -32,24 +32,52 @@ class CompositionWorker(WorkerBase):
         return present(rows.memo).cpu()
 
     @torch.no_grad()
-    def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, " rows"]:
-        """What a composition adds to the log-weights of rows that were looked at.
+    def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, "2 rows"]:
+        """What a composition adds to the log-weights of rows that were looked at, and their virial.
 
-        The growth per unit of time; or, with exact weights, the part of the last move that its end decides.
+        The growth per unit of time, without the gauge where that is still to be fitted; or, with exact
+        weights, the part of the last move that its end decides.
         """
-        process, found = self.process, []
+        process = self.process
         assert isinstance(process, ComposedProcess)
+        found = torch.empty(2, len(rows), dtype=torch.float64, device=rows.x.device)
         for part, k in self._parts(level, len(rows)):
             here = self._evaluation(rows, k, part)
             assert isinstance(here, ComposedEvaluation)
-            if not process.is_exact:
-                found.append(here.rate())
-            elif rows.origin is None:
-                found.append(process.log_ratio_at_start(here.x))
-            else:
+            found[1, part] = here.virial
+            if process.is_fitted:
+                found[0, part] = here.rate_without_gauge
+            elif not process.is_exact:
+                found[0, part] = here.rate()
+            elif rows.origin is not None:
                 assert isinstance(level, int), "exact weights need all rows at one level"
-                found.append(process.arrive(here, rows.origin[part], float(self.times[level - 1])))
-        return torch.cat([f.cpu() for f in found])
+                found[0, part] = process.arrive(here, rows.origin[part], float(self.times[level - 1]))
+            else:  # at the start, or moved within a level, which takes no weight
+                found[0, part] = process.log_ratio_at_start(here.x) if k == 0 else 0.0
+        return found.cpu()
+
+    @torch.no_grad()
+    def langevin_ratio(
+        self, rows: Rows, moved: Rows, level: int, kernel: LangevinMove
+    ) -> Float64[Tensor, " rows"]:
+        """Log of the Metropolis ratio of Langevin moves within a level; both ends were looked at."""
+        process = self.process
+        assert isinstance(process, ComposedProcess)
+        found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
+        for part in self._chunks(len(rows)):
+            here, there = (self._evaluation(r, level, part) for r in (rows, moved))
+            ahead = process.log_prob(there.x, there.t) - process.log_prob(here.x, here.t)
+            found[part] = ahead + kernel.log_reversal(here, there, level)
+        return found.cpu()
+
+    def usual_gauge(self, level: int | Tensor) -> Float64[Tensor, "..."]:
+        """The gauge where none is fitted, of a level or of every row's."""
+        assert isinstance(self.process, ComposedProcess)
+        return self.process.terms_at(self.times[level]).h
+
+    def gauged(self, rows: Rows, gauge: Float64[Tensor, " rows"]) -> Rows:
+        """Give every row the gauge that was fitted for it."""
+        return rows.with_(gauge=gauge.to(rows.x.device))
 
     def _look_with_divergences(self, rows: Rows, level: int | Tensor, at: Place) -> Rows:
         """Evaluate all experts, and note the divergences of their scores: one probe for all of them."""

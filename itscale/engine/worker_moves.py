@@ -184,7 +184,7 @@ class MoveWorker(CompositionWorker):
             if self.process.remembers:
                 assert isinstance(k, int), "rows that remember are moved level by level"
                 move = self._settled(here, move, k, is_own=kernel is self.kernel and not stays, stays=stays)
-            if self.process.is_exact and isinstance(k, int) and k < self.times.shape[0] - 2:
+            if self.process.is_exact and not stays and isinstance(k, int) and k < self.times.shape[0] - 2:
                 change = self._left(here, move) if change is None else change + self._left(here, move)
             memory = move.memory
             if memory is None:

@@ -35,7 +35,13 @@ from itscale.types import State, Time, expand_over_event
 
 @dataclass(frozen=True)
 class ComposedEvaluation(ExpertsEvaluation):
-    """Evaluations of all experts, combined by the exponents of their product."""
+    """Evaluations of all experts, combined by the exponents of their product.
+
+    Attributes:
+        fitted: the gauge of every row where it was fitted to the particles; None takes that of the terms.
+    """
+
+    fitted: Float64[Tensor, " rows"] | None = None
 
     @cached_property
     def terms(self) -> _Terms:
@@ -52,7 +58,7 @@ class ComposedEvaluation(ExpertsEvaluation):
         terms = self.terms
         if not terms.is_gauged:
             return self.combined
-        centred, pull = self._centred, terms.h / terms.spread
+        centred, pull = self._centred, self.gauge / _on(terms.spread, self.x)
         return torch.addcmul(self.combined, centred, expand_over_event(pull, centred))
 
     @cached_property
@@ -65,6 +71,11 @@ class ComposedEvaluation(ExpertsEvaluation):
             [p.denoised for p in self.parts], [b / self.terms.total for b in self.terms.powers]
         )
 
+    @property
+    def gauge(self) -> Time:
+        """The gauge h, () or (rows,)."""
+        return _on(self.terms.h, self.x) if self.fitted is None else self.fitted
+
     @cached_property
     def _centred(self) -> Tensor:
         mean = self.process.moments[0]
@@ -72,19 +83,35 @@ class ComposedEvaluation(ExpertsEvaluation):
 
     def rate(self) -> Float64[Tensor, " rows"]:
         """Growth of the log-weight per unit of time, where the rows live."""
+        if not self.terms.is_gauged:
+            return self.rate_without_gauge
+        return self.rate_without_gauge + self.gauge * self.virial
+
+    @cached_property
+    def virial(self) -> Float64[Tensor, " rows"]:
+        """``d + <x - alpha m, S>``: its mean under the product is zero, so it may be added at any pace."""
+        return self.x[0].numel() + inner(self._centred, self.combined)
+
+    @cached_property
+    def rate_without_gauge(self) -> Float64[Tensor, " rows"]:
+        """What the published drift leaves to the weights."""
         terms = self.terms
         d = self.x[0].numel()
         disagreement = square(self.combined)
         for part, power in zip(self.parts, terms.powers, strict=True):
             disagreement = disagreement - _on(power, disagreement) * square(part.score)
         rate = _on(terms.G, disagreement) * disagreement
-        if terms.is_gauged:
-            rate = rate + _on(terms.h, rate) * (d + inner(self._centred, self.combined))
         rate = rate - _on((terms.total - 1) * terms.A * d, rate)
-        for term, growth in zip(self.process.product.terms, terms.growth, strict=True):
+        for i, (term, growth) in enumerate(zip(self.process.product.terms, terms.growth, strict=True)):
             if callable(term.exponent):
-                rate = rate + _on(growth, rate) * self.process.log_density(term.model, self.x, self.t)
+                rate = rate + _on(growth, rate) * self._log_density(i, term.model)
         return rate
+
+    def _log_density(self, index: int, model: Any) -> Float64[Tensor, " rows"]:
+        """Log-density of an expert: followed along the run, or asked for."""
+        if self.memo is not None:
+            return self.memo[:, index]
+        return self.process.log_density(model, self.x, self.t)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,10 @@ class ComposedProcess(ExpertsProcess):
     @property
     def is_exact(self) -> bool:
         return self.product.weights == "kernel"
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.product.gauge == "adaptive"
 
     @property
     def start_law(self) -> tuple[float, float]:
@@ -175,7 +206,7 @@ class ComposedProcess(ExpertsProcess):
         _, variance = self.moments
         excess = total - 1
         gauge = self.product.gauge
-        if gauge == "gaussian":
+        if gauge in ("gaussian", "adaptive"):
             h = excess * G / (c.sigma**2 + c.alpha**2 * variance)
         elif gauge == "velocity-sum":
             h = excess * A

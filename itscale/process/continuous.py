@@ -85,6 +85,11 @@ class ContinuousProcess:
         """Whether those weights are ratios of transition densities instead of an integral."""
         return False
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the drift is fitted to the particles of a group, look by look."""
+        return False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_converted", self.interpolant != self.model.interpolant)
 

@@ -113,6 +113,7 @@ class TokenProcess:
     template: Int64[Tensor, "groups length"] | None = None
     has_rates: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
+    is_fitted: ClassVar[bool] = False
     rate_share: ClassVar[float] = 1.0
     remembers: ClassVar[bool] = False
     can_jump: ClassVar[bool] = True

@@ -212,6 +212,7 @@ def sample(
         done.particles,
         done.trace,
         done.truncated,
+        uncorrected=done.uncorrected,
         modality=setup.model.modality,
         pilot=prelude["pilot"],
         config={**request, "condition": conditions, "tilt": engine.tilt},

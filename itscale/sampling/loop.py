@@ -12,6 +12,7 @@ from itscale.engine import Engine, Particles, Step
 from itscale.methods import Method, Plan, State
 from itscale.particles import effective_sample_size, log_mean_exp, normalise
 from itscale.potentials import Difference
+from itscale.sampling.balance import balance
 from itscale.sampling.checkpoint import Checkpoint
 
 OnInterrupt: TypeAlias = Literal["raise", "return"]
@@ -23,12 +24,14 @@ class Outcome(NamedTuple):
     Attributes:
         truncated: time, a callback or Ctrl-C ended it before the method was done.
         is_kept: a checkpoint holds it, and it can go on.
+        uncorrected: particles beside the others that were not weighted, where the method has some.
     """
 
     particles: Particles
     trace: list[dict[str, Any]]
     truncated: bool
     is_kept: bool = False
+    uncorrected: Particles | None = None
 
 
 def run(
@@ -74,17 +77,23 @@ def run(
             raise
         del engine.ancestors[moves:]  # a step that was broken off moved nobody, though it was paid
         return _ended(engine, method, state, trace)._replace(is_kept=checkpoint is not None)
-    return Outcome(state.particles, trace, False)
+    return _done(state, trace)
+
+
+def _done(state: State, trace: list[dict[str, Any]]) -> Outcome:
+    return Outcome(state.particles, trace, False, uncorrected=getattr(state, "uncorrected", None))
 
 
 def _ended(engine: Engine, method: Method, state: State, trace: list[dict[str, Any]]) -> Outcome:
     """End a run where it is."""
     if state.is_done:
-        return Outcome(state.particles, trace, False)
+        return _done(state, trace)
+    aside = getattr(state, "uncorrected", None)
     p = state.ended(engine)
     if method.claim.target == "tilted":  # what the weights lack for exp(tilt r) of these samples
         p = engine.weight(p, Difference())
-    return Outcome(p, [*trace, _record(engine, p)], True)
+    aside = None if aside is None else engine.jump(aside)
+    return Outcome(p, [*trace, _record(engine, p)], True, uncorrected=aside)
 
 
 def _record(engine: Engine, p: Particles) -> dict[str, Any]:
@@ -101,6 +110,7 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
         "t": float(engine.times[level]),
         "particles": p.n,
         "ess": effective_sample_size(p.log_weights).tolist(),
+        "largest_weight": normalise(p.log_weights).amax(dim=1).tolist(),
         "log_evidence": (p.log_evidence + log_mean_exp(p.log_weights)).tolist(),
         "unique_eves": ((eves[:, 1:] != eves[:, :-1]).sum(dim=1) + 1).tolist(),
         "reward_mean": float(rewards.mean()) if len(rewards) else None,
@@ -108,6 +118,7 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
         "nfe": int(engine.ledger.per_group["nfe"].max()),
         "seconds": round(engine.ledger.seconds, 4),
         **followed,
+        **balance(p, math.prod(engine.event_shape)),
     }
 
 

@@ -13,6 +13,7 @@ from itscale.engine import Engine, Particles
 from itscale.methods import Claim, Method
 from itscale.particles import log_mean_exp
 from itscale.result import Result
+from itscale.sampling.balance import warnings_of
 
 
 def make_result(
@@ -22,18 +23,22 @@ def make_result(
     trace: list[dict[str, Any]],
     truncated: bool,
     *,
+    uncorrected: Particles | None = None,
     modality: str,
     pilot: Spent | None,
     config: dict[str, Any],
 ) -> Result:
     """Bring the particles home; an ended run claims nothing about the target."""
+    aside = None if uncorrected is None else engine.samples(uncorrected)
     final = engine.finish(p)
     is_law = engine.process is None or engine.process.is_law
     claim = method.claim if is_law else Claim(None)
+    if engine.process is not None and engine.process.is_fitted and claim.evidence is not None:
+        claim = replace(claim, evidence="consistent")
     has_evidence = claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
     has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
-    warnings = list(engine.watch.warnings)
+    warnings = [*engine.watch.warnings, *warnings_of(trace)]
     target = None if truncated else claim.target
     if truncated:
         warnings.append(
@@ -62,6 +67,7 @@ def make_result(
         warnings=warnings,
         notes=engine.notes,
         log_densities=engine.log_densities(p),
+        uncorrected=aside,
     )
 
 

@@ -24,6 +24,7 @@ from itscale.solvers.gm_sde import GMSDE
 from itscale.solvers.heun import Heun, SDEHeun
 from itscale.solvers.ipndm import IPNDM
 from itscale.solvers.langevin import Langevin
+from itscale.solvers.langevin_move import LangevinMove
 from itscale.solvers.model_statistics import ModelStatistics
 from itscale.solvers.momentum import GHVB, HeavyBall, Nesterov
 from itscale.solvers.noise_2m_sde import NoiseSDE2M
@@ -126,6 +127,7 @@ __all__ = [
     "Interval",
     "Kernel",
     "Langevin",
+    "LangevinMove",
     "Legacy3M",
     "ModelStatistics",
     "Move",

@@ -75,6 +75,7 @@ METHOD_CASES: list[Any] = [
     ImportanceSampling(particles=32),
     SMC(particles=32),
     FKC(particles=32),
+    FKC(particles=32, corrections=1, uncorrected=2),
     FKC(particles=32, ess_threshold=0.5, interval=(0.2, 0.9)),
     SMC(particles=32, potential="max", score_every=3),
     SMC(particles=32, potential="sum", score_window=(6, 7)),

@@ -81,6 +81,7 @@ METHODS: dict[str, Any] = {
     "restart, weighted": RestartSMC(particles=6, intervals=CYCLES, rule="weight", inner="heun"),
     "restart, accepted": RestartSMC(particles=6, intervals=CYCLES, inner="dpm++sde"),
     "fkc": FKC(particles=5),
+    "fkc, corrections": FKC(particles=5, corrections=2, uncorrected=3),
     "lidar": LiDAR(particles=5, bank=4, bank_steps=3),
     "tds": TDS(particles=5),
     "das": DAS(particles=5, ess_threshold=1.0),

@@ -113,17 +113,19 @@ def test_unresampled_weights_are_the_tilted_rewards():
     )
 
 
+PLAIN = ("samples", "gradient", "noise", "origin", "memo", "known", "gauge")
+
+
 def labelled(groups: int = 2, n: int = 5) -> Particles:
     """Particles whose every field says which particle it belongs to."""
     slot = torch.arange(groups * n).reshape(groups, n)
     row = slot.flatten().float()[:, None]
     rows = Rows(
         row.clone(),
-        row + 100,
-        (row + 200, row + 300),
-        *(row + k for k in (400, 500, 600, 700, 800)),
-        slot.flatten() % 3,
-        row + 900,
+        raw=row + 100,
+        history=(row + 200, row + 300),
+        depth=slot.flatten() % 3,
+        **{name: row + 400 + 100 * i for i, name in enumerate(PLAIN)},
     )
     p = Particles.first(rows, groups, n)
     values = {
