@@ -87,6 +87,9 @@ _LOOKS = {"range": (None, None), "typical": (4.5, 7.0), "scale_hint": 0.5}
 _RANKED = {**_PROMPTED, "range": (None, None), "typical": (-2.0, 2.0), "scale_hint": 1.0}
 _PICKED = {**_PROMPTED, "range": (-100.0, 100.0), "typical": (17.0, 24.0), "scale_hint": 1.3}
 
+# A reward that is computed elsewhere is as its author says; its own facts replace these.
+_ELSEWHERE = {"modality": "image", "needs_rgb": True, "range": (None, None), "licence": "its own"}
+
 # Typical scores are the 5 and 95 % quantiles over 3,000 handwritten digits (MNIST), hints their standard
 # deviation; for the digit rewards they run from a clear other digit to a clear hit.
 _DIGIT = {"typical": (-20.0, 0.0), "example_shape": (1, 28, 28)}
@@ -126,7 +129,11 @@ BUILT_IN: dict[str, BuiltIn] = {
     "image-reward": _learned(
         "image_reward:ImageReward", "how well an image answers its prompt", _IMAGE_REWARD, **_RANKED
     ),
+    "http": BuiltIn("itscale.rewards.http:Http", {"doc": "the scores of a server", **_ELSEWHERE}),
     "ink": _image("ink:Ink", "amount of bright stroke; minus it for thin ones", 0, 1, **_LIGHT),
+    "isolated": BuiltIn(
+        "itscale.rewards.isolated:Isolated", {"doc": "a function in another environment", **_ELSEWHERE}
+    ),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),
     "jpeg-incompressibility": _image("jpeg:JpegIncompressibility", "the size as JPEG", 0, None, **_JPEG),
     "pickscore": _learned("pickscore:PickScore", "which image people would pick", _PICKSCORE, **_PICKED),

@@ -30,6 +30,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "models rewards particles",
         "grids vision",
         "grids operators",
+        "grids remote",
+        "vision",
         "interpolants scoring noise",
         "networks budget pictures",
         "types scenes",

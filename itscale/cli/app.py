@@ -15,6 +15,7 @@ from itscale.cli import (
     listing,
     reporting,
     running,
+    serving,
     sweeping,
     verifying,
 )
@@ -60,5 +61,6 @@ app.command("methods", rich_help_panel=_LOOK)(listing.methods)
 app.command("models", rich_help_panel=_LOOK)(listing.models)
 app.command("solvers", rich_help_panel=_LOOK)(listing.solvers)
 app.command("check-reward", rich_help_panel=_CHECK)(checking.check_reward)
+app.command("serve-reward", rich_help_panel=_RUN)(serving.serve_reward)
 app.command("verify", rich_help_panel=_CHECK)(verifying.verify)
 app.command("doctor", rich_help_panel=_CHECK)(diagnosis.doctor)

@@ -20,7 +20,8 @@ def as_reward(given: Any) -> Reward:
     """Make a ``Reward`` of a reward, function, object, class, string, mapping, or a list of those.
 
     Strings: a built-in name or one that an installed package offers (``"symmetry"``), an expression
-    (``"symmetry(axis='v') * 0.5 - 0.2 * ink"``), ``"module:attribute"``, ``"./file.py:attribute"``.
+    (``"symmetry(axis='v') * 0.5 - 0.2 * ink"``), ``"module:attribute"``, ``"./file.py:attribute"``,
+    ``"http://host:port"``.
     Mappings: ``{"name": ..., "weight": 0.5, **arguments}``. A list is the (weighted) sum.
 
     Raises:

@@ -34,7 +34,7 @@ def read(text: str, arguments: Mapping[str, Any] | None = None) -> Reward:
 
     Args:
         text: a name, ``module:attribute`` or ``file.py:attribute`` (each may be called with
-            arguments), or an expression over names.
+            arguments), the address of a server, or an expression over names.
         arguments: given beside a single name, as in a mapping.
 
     Raises:
@@ -43,6 +43,8 @@ def read(text: str, arguments: Mapping[str, Any] | None = None) -> Reward:
         UnknownName: for a name that nothing offers.
     """
     text = text.strip()
+    if text.startswith(("http://", "https://")):
+        return build(names.load("http"), "http", (), {"url": text, **(arguments or {})})
     reference = names.split_reference(text)
     if reference is not None:
         where, call = reference

@@ -195,7 +195,7 @@ def test_unknown_name_names_the_nearest(name, near):
         as_reward(name)
 
 
-@pytest.mark.parametrize("name", ["http://host:8000", "", "a b", "nothing like it", "ink(", "ink +"])
+@pytest.mark.parametrize("name", ["ftp://host:8000", "", "a b", "nothing like it", "ink(", "ink +"])
 def test_what_is_no_reward_gets_the_general_message(name):
     with pytest.raises(UnknownName, match=r"A reward is a name that 'itscale rewards' lists"):
         as_reward(name)
