@@ -17,7 +17,7 @@ from itscale.models.base import Given, Model
 from itscale.models.composition import Composition
 from itscale.models.superposition import Superposition
 from itscale.models.wrapper import changes_law
-from itscale.operators import Observed
+from itscale.operators import GaussianLikelihood, Observed
 from itscale.process import (
     ODE,
     SDE,
@@ -168,6 +168,8 @@ def prepare(
     _check_path(chosen, dynamics, stepper, kernel, steps, forecast)
     if hasattr(chosen, "check"):  # a method that builds kernels of its own
         chosen.check(dynamics, times)
+    if observed is not None and hasattr(chosen, "check_observed"):
+        chosen.check_observed(observed, dynamics, times)
     _check_noise(chosen, kernel, steps)
     _check_steps(stepper, steps)
     if chosen.needs.density and not stepper.gaussian:
@@ -357,7 +359,18 @@ def _check_likelihood(method: Method, observed: Observed | None) -> None:
             "operators.GaussianLikelihood(operator, measurement, sigma)"
         )
     operator = type(observed.likelihood.operator).__name__
+    is_normal = isinstance(observed.likelihood, GaussianLikelihood)
+    if kind == "conjugate" and observed.is_spectral and not is_normal:
+        raise ConfigError(
+            f"{name} needs Gaussian noise, and the reward is a {type(observed.likelihood).__name__}; "
+            f"use 'tds', "
+            "'smc' or a guided method with correct=True"
+        )
     if kind == "any" or (kind == "linear" and observed.is_linear) or observed.is_spectral:
+        return
+    if observed.affine is not None and kind == "affine":
+        if not observed.is_linear and not observed.likelihood.operator.is_differentiable:
+            raise ConfigError(f"{name} follows the gradient of {operator}, which has none; use 'smc'")
         return
     if observed.affine is None:
         raise ConfigError(

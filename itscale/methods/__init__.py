@@ -1,10 +1,12 @@
 """Methods: one file each, one line each in the table."""
 
 from itscale.errors import ConfigError, unknown_name
+from itscale.methods.afdps import AFDPS
 from itscale.methods.base import Claim, Cost, Method, Needs, Plan, State
 from itscale.methods.beam import Beam
 from itscale.methods.best_of_n import BestOfN
 from itscale.methods.code import CoDe
+from itscale.methods.conjugate import ConjugateSMC, conditioning_grid
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
 from itscale.methods.dno import DNO
@@ -27,6 +29,7 @@ from itscale.methods.rbf import RBF
 from itscale.methods.redraw import Redraw
 from itscale.methods.reno import ReNO
 from itscale.methods.restart_smc import RestartSMC
+from itscale.methods.restored import DAPS, DDNM, DDRM, FPS, DiffPIR, PnPDM, Restored
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
@@ -75,6 +78,14 @@ METHODS: dict[str, type] = {
     "freedom": FreeDoM,
     "ugd": UGD,
     "tfg": TFG,
+    "conjugate-smc": ConjugateSMC,
+    "afdps": AFDPS,
+    "ddnm": DDNM,
+    "ddrm": DDRM,
+    "diffpir": DiffPIR,
+    "daps": DAPS,
+    "pnp-dm": PnPDM,
+    "fps": FPS,
 }
 
 
@@ -91,12 +102,17 @@ def get_method(value: str | Method) -> Method:
 
 
 __all__ = [
+    "AFDPS",
     "CTS",
+    "DAPS",
     "DAS",
+    "DDNM",
+    "DDRM",
     "DNO",
     "DPS",
     "DTS",
     "FKC",
+    "FPS",
     "LGDMC",
     "METHODS",
     "MPGD",
@@ -111,8 +127,10 @@ __all__ = [
     "BestOfN",
     "Claim",
     "CoDe",
+    "ConjugateSMC",
     "Cost",
     "DTSStar",
+    "DiffPIR",
     "EpsilonGreedy",
     "FreeDoM",
     "Funnel",
@@ -126,11 +144,13 @@ __all__ = [
     "PathSearch",
     "PiGDM",
     "Plan",
+    "PnPDM",
     "Profile",
     "PsiSMC",
     "ReNO",
     "Redraw",
     "RestartSMC",
+    "Restored",
     "State",
     "TwistedSMC",
     "Unguided",
@@ -139,5 +159,6 @@ __all__ = [
     "WasteFreeSMC",
     "ZeroOrder",
     "ZeroOrderSearch",
+    "conditioning_grid",
     "get_method",
 ]

@@ -26,7 +26,8 @@ class Needs:
     density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
     normal: bool = False  # normal noise, to push, to search in, or to stay near
     jumps: bool = False  # moves of its own beside the solver's, up to noise and down again
-    likelihood: str = ""  # a reward that is a likelihood: of "any", a "linear", or a "spectral" operator
+    likelihood: str = ""  # a reward that is a likelihood: of "any" operator, one of "affine" decoded
+    # states, a "linear" or a "spectral" one
 
 
 @dataclass(frozen=True)

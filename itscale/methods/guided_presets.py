@@ -179,6 +179,9 @@ class TFG(Guided):
     f is ``-|y - A D|`` for a measurement, in units of states, else ``tilt r(D)``. The other guided samplers
     of this kind are settings of it.
 
+    Cost: N T NFE, all but the last also backwards if rho > 0, and N T reward calls. Where the reward is no
+    measurement, each gradient and normal is a call more.
+
     Attributes:
         rho: strength of the gradient through the network; with 0 there is no backward pass.
         mu: size of the steps at the denoised sample.

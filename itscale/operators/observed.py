@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itscale.operators.base import LinearOperator, SpectralOperator
-from itscale.operators.likelihoods import Likelihood, likelihood_of
+from itscale.operators.likelihoods import GaussianLikelihood, Likelihood, likelihood_of
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -47,6 +47,11 @@ class Observed:
     def is_spectral(self) -> bool:
         """Whether the operator also has its singular value decomposition."""
         return self.is_linear and isinstance(self.likelihood.operator, SpectralOperator)
+
+    @property
+    def is_conjugate(self) -> bool:
+        """Whether data that are Gaussian stay so given the measurement."""
+        return self.is_linear and isinstance(self.likelihood, GaussianLikelihood)
 
     @property
     def std(self) -> float:

@@ -14,12 +14,17 @@ import itscale
 import itscale.preparation
 from itscale.budget import Budget
 from itscale.methods import (
+    AFDPS,
     CTS,
+    DAPS,
     DAS,
+    DDNM,
+    DDRM,
     DNO,
     DPS,
     DTS,
     FKC,
+    FPS,
     LGDMC,
     MPGD,
     RBF,
@@ -32,6 +37,8 @@ from itscale.methods import (
     Beam,
     BestOfN,
     CoDe,
+    ConjugateSMC,
+    DiffPIR,
     DTSStar,
     EpsilonGreedy,
     FreeDoM,
@@ -43,6 +50,7 @@ from itscale.methods import (
     ParticleGibbs,
     PathSearch,
     PiGDM,
+    PnPDM,
     Profile,
     PsiSMC,
     Redraw,
@@ -144,6 +152,14 @@ METHOD_CASES: list[Any] = [
     UGD(particles=32),
     TFG(particles=32, correct=True, samples=2),
     TFG(particles=32, correct=True, rho=0.0, recurrence=2),
+    ConjugateSMC(particles=32),
+    AFDPS(particles=32),
+    DDNM(particles=32),
+    DDRM(particles=32, noiseless=True),
+    DiffPIR(particles=32),
+    DAPS(particles=32, ode_steps=3),
+    PnPDM(particles=8, iterations=8),
+    FPS(particles=32),
 ]
 STEPS, TILT, GROUPS = 8, 1.5, 400
 MEAN, STD = 0.3, 0.8
@@ -164,6 +180,11 @@ def reward_of(method: Any) -> Any:
     if not method.needs.likelihood:
         return reward
     return itscale.scoring.as_reward(GaussianLikelihood(Mask(torch.tensor([True])), MEASUREMENT, NOISE))
+
+
+def tilt_of(method: Any) -> float:
+    """Conjugate moves are those of the posterior itself."""
+    return 1.0 if method is not None and method.needs.likelihood == "conjugate" else TILT
 
 
 def solver_of(method: Any) -> str:
@@ -188,7 +209,7 @@ def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
         reward=reward_of(method),
         method=method,
         steps=STEPS,
-        tilt=TILT,
+        tilt=tilt_of(method),
         groups=groups,
         seed=21,
         process=itscale.ODE() if isinstance(method, ON_THE_ODE) else itscale.SDE(),
@@ -211,10 +232,11 @@ def tilted_truth(method: Any = None) -> tuple[float, float]:
     """Mean under p exp(tilt x), and log Z, of the discretised sampler: exact, with no bias from few steps."""
     mean, variance = base_law(method)
     if method is not None and method.needs.likelihood:
-        noise = NOISE**2 / TILT
+        tilt = tilt_of(method)
+        noise = NOISE**2 / tilt
         y, total = float(MEASUREMENT[0]), variance + noise
         # exp(tilt log N(y; x, s^2)) is a constant times N(y; x, s^2 / tilt)
-        constant = (math.log(2 * math.pi * noise) - TILT * math.log(2 * math.pi * NOISE**2)) / 2
+        constant = (math.log(2 * math.pi * noise) - tilt * math.log(2 * math.pi * NOISE**2)) / 2
         log_z = constant - (y - mean) ** 2 / (2 * total) - math.log(2 * math.pi * total) / 2
         return mean + variance / total * (y - mean), log_z
     return mean + TILT * variance, TILT * mean + TILT**2 * variance / 2
@@ -282,7 +304,7 @@ def check_retilt_to_the_same_tilt_changes_nothing(method: Any) -> None:
     if method.claim.target != "tilted":
         return
     result = run(method, groups=3)
-    again = result.retilt(TILT)
+    again = result.retilt(tilt_of(method))
     assert torch.equal(again.log_weights, result.log_weights)
     torch.testing.assert_close(
         again.log_evidence, result.log_evidence, rtol=1e-12, atol=1e-12, equal_nan=True
