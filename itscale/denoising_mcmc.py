@@ -16,6 +16,7 @@ from itscale.errors import ConfigError
 from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
+from itscale.models.conditions import repeated
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ODE, ContinuousProcess
 from itscale.types import State, expand_over_event
@@ -149,7 +150,7 @@ class _Run:
         self.path = EDM(sigma_max=setting.kappa_max, sigma_min=setting.kappa_min)
         self.process = ContinuousProcess.of(model, ODE(interpolant=self.path))
         encoded = model.encode([condition])
-        self.condition = None if encoded is None else encoded.expand(chains, *encoded.shape[1:])
+        self.condition = None if encoded is None else repeated(encoded, chains)
         self.event, self.dtype = tuple(model.event_shape), dtype
         self.chains, self.counter, self.nfe = chains, 0, 0
 

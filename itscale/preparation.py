@@ -16,7 +16,7 @@ from itscale.models.algebra import Product
 from itscale.models.base import Given, Model
 from itscale.models.composition import Composition
 from itscale.models.superposition import Superposition
-from itscale.models.wrapper import changes_law
+from itscale.models.wrapper import changes_law, trait
 from itscale.operators import GaussianLikelihood, Observed
 from itscale.process import (
     ODE,
@@ -24,10 +24,13 @@ from itscale.process import (
     Coefficient,
     ComposedProcess,
     ContinuousProcess,
+    Renoise,
+    Start,
     SuperposedProcess,
 )
 from itscale.process.masking import Masking
 from itscale.process.tokens import TokenProcess
+from itscale.scheduled import SCHEDULER, Scheduled, scheduled
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import SOLVERS, Kernel, Solver, get_solver
 from itscale.token_setup import token_setup
@@ -80,11 +83,12 @@ def prepare(
     steps: int | None = None,
     process: ODE | SDE | Masking | None = None,
     solver: str | Solver | Decoder | None = None,
-    grid: Any = "uniform",
+    grid: Any = "native",
     guidance: float = 1.0,
     budget: Budget | None = None,
     value: str | Value = "denoised",
     template: Tensor | None = None,
+    start_at: Start | None = None,
 ) -> Setup:
     """Check settings and plan sizes as ``sample`` does, without a network or reward call.
 
@@ -111,7 +115,7 @@ def prepare(
         _check_law(chosen, model, True)
     _check_law(chosen, solver)
     if guidance != 1.0:
-        model = Given(model, None, guidance)
+        model = model.given(None, guidance)
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
     if budget is not None and not isinstance(budget, Budget):
@@ -150,9 +154,21 @@ def prepare(
             f"{type(model).__name__} is a continuous one; use SDE() or ODE(), and a solver of itscale.solvers"
         )
     solver = cast("str | Solver | None", solver)
+    if solver == SCHEDULER:
+        taken = scheduled(model, steps)
+        model, solver, grid = taken.model, taken.solver, taken.grid
+        process = _scheduled_view(chosen, taken, process)
+    if isinstance(grid, str) and grid == "native":
+        grid = trait(model, "grid") or "uniform"
     view = process or _default_view(chosen, solver, model)
     if not isinstance(view, ODE | SDE):
         raise ConfigError(f"process must be ODE() or SDE(...), got {process!r}")
+    if isinstance(view.coefficient, Renoise) and not trait(model, "distilled"):
+        raise ConfigError(
+            "diffusion='renoise' draws all noise anew, which keeps the law of models alone that were "
+            "distilled "
+            "to jump to the data; use diffusion='natural'"
+        )
     stepper = _solver(solver, view, steps, chosen.needs.memoryless)
     if (wrap := getattr(stepper, "wrap", None)) is not None:  # a solver that changes what the model is asked
         if isinstance(model, Composition):
@@ -162,7 +178,11 @@ def prepare(
             )
         model = wrap(model)
     dynamics = _kind(model).of(model, view)
+    if start_at is not None:
+        dynamics = _started(dynamics, chosen, start_at)
     times = _times(get_grid(grid), dynamics, steps)
+    _check_start(chosen, dynamics, float(times[0]))
+    steps = len(times) - 1
     kernel = stepper.build(dynamics, times)
     valued, forecast = _value(value, chosen, dynamics, times)
     _check_path(chosen, dynamics, stepper, kernel, steps, forecast)
@@ -256,9 +276,49 @@ def _default_view(method: Method, solver: str | Solver | None, model: Model) -> 
     """The SDE where a method or an estimate of densities needs noise, unless the solver brings it along."""
     chosen = None if solver is None else get_solver(solver)
     brings = getattr(chosen, "brings_noise", False) and not (chosen and chosen.is_stochastic)
+    if trait(model, "distilled") and chosen is None:
+        return SDE(diffusion=Renoise())
     density = getattr(model, "density", None) if isinstance(model, Composition) else None
     follows = density == "ito" and getattr(model, "divergence", None) is None
     return SDE() if (method.needs.noise or follows) and not brings else ODE()
+
+
+def _scheduled_view(method: Method, taken: Scheduled, process: ODE | SDE | None) -> ODE | SDE:
+    """The scheduler's process; another one cannot be what it does."""
+    if process is not None and process != taken.view:
+        raise ConfigError(
+            f"solver='scheduler' brings its own process, {taken.view}; leave process out, or name a solver"
+        )
+    if method.needs.noise and isinstance(taken.view, ODE):
+        raise ConfigError(
+            f"{type(method).__name__} needs noise, and the pipeline's scheduler adds none; use "
+            "solver=None, or give "
+            "the pipeline one that does, such as EulerAncestralDiscreteScheduler"
+        )
+    return taken.view
+
+
+def _started(process: ContinuousProcess, method: Method, start: Start) -> ContinuousProcess:
+    """A process that starts in the middle."""
+    if not isinstance(start, Start):
+        raise ConfigError(f"start_at must be a Start(states, t), got {type(start).__name__}")
+    if process.has_rates or process.remembers or process.prior is not None:
+        raise ConfigError("start_at needs one model that starts from normal noise; compositions do not")
+    if start.t <= process.t_start:
+        raise ConfigError(f"start_at has t={start.t}, and the run starts at {process.t_start:.4g} anyway")
+    return replace(process, starts_at=start.t)
+
+
+def _check_start(method: Method, process: ContinuousProcess, t: float) -> None:
+    if not method.needs.noise_start:
+        return
+    is_noise = process.starts_at is None and process.start_std(t) == float(process.interpolant.sigma(t))
+    if not is_noise:
+        raise ConfigError(
+            f"{type(method).__name__} moves among the noises that a run starts from, and this one starts "
+            "elsewhere "
+            "(start_at, or a scheduler's own scale); leave these out, or use method='smc'"
+        )
 
 
 def _densities() -> str:
@@ -267,7 +327,7 @@ def _densities() -> str:
 
 def _times(grid: Grid, process: ContinuousProcess, steps: int) -> Tensor:
     times = validate_grid(grid(process.interpolant, steps, process.t_start))
-    if len(times) != steps + 1:
+    if len(times) != steps + 1 and (process.starts_at is None or len(times) < 2):
         raise ConfigError(f"time grid {grid!r} gave {len(times)} times for {steps} steps, not {steps + 1}")
     return times
 
@@ -277,7 +337,8 @@ def _solver(solver: str | Solver | None, view: ODE | SDE, steps: int, memoryless
     if solver is None:
         if is_deterministic:
             return get_solver("dpm++2m" if steps > 1 else "ddim")
-        return get_solver("ancestral" if memoryless else "2m-sde")
+        renoises = isinstance(view.coefficient, Renoise)
+        return get_solver("ancestral" if memoryless or renoises else "2m-sde")
     chosen = get_solver(solver)
     name = type(chosen).__name__
     if isinstance(view, ODE) and view.prior is not None and getattr(chosen, "brings_noise", False):

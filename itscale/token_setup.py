@@ -52,7 +52,7 @@ def token_setup(
     view = Masking() if process is None else process
     if not isinstance(view, Masking):
         raise ConfigError(f"a masked model runs on process=Masking(schedule=...), got {process!r}")
-    if grid != "uniform":
+    if grid not in ("native", "uniform"):
         raise ConfigError(
             f"a masked model has no time grid, got grid={grid!r}; choose process=Masking(schedule=...)"
         )

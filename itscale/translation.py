@@ -13,6 +13,7 @@ from itscale.errors import ConfigError
 from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
+from itscale.models.conditions import Encoding, repeated
 from itscale.process import ODE, ContinuousProcess, Evaluation
 from itscale.solvers import Solver, get_solver, remembered
 from itscale.types import State
@@ -109,9 +110,9 @@ class Translation:
         encoded = model.encode([condition])
         parts = []
         for part in x.split(self.microbatch):
-            given = None if encoded is None else encoded.to(part.device).expand(len(part), *encoded.shape[1:])
+            given = None if encoded is None else repeated(encoded.to(part.device), len(part))
 
-            def look(y: Tensor, where: int | float, given: Tensor | None = given) -> Evaluation:
+            def look(y: Tensor, where: int | float, given: Encoding | None = given) -> Evaluation:
                 time = torch.tensor(where, dtype=torch.float64) if isinstance(where, float) else times[where]
                 return process.evaluate(y, time, given)
 

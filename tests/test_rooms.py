@@ -26,6 +26,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "engine",
         "pools guides ascent values",
         "potentials solvers decoders",
+        "pools guides ascent values scheduled",
+        "potentials solvers",
         "process result",
         "models rewards particles",
         "grids vision",

@@ -89,7 +89,7 @@ class Advice:
             if value is not None and value != 1.0:
                 section[name] = list(value) if isinstance(value, tuple) else value
         run: dict[str, Any] = {"steps": self.steps, "tilt": self.tilt, "seed": self.request["seed"]}
-        if self.request["grid"] != "uniform":
+        if self.request["grid"] != "native":
             run["grid"] = plain(self.request["grid"], every_room())
         budget: Budget = self.request["budget"]
         run["budget"] = {k: v for k, v in dataclasses.asdict(budget).items() if v is not None}

@@ -36,7 +36,7 @@ def advise(
     steps: int = 50,
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
-    grid: Any = "uniform",
+    grid: Any = "native",
     guidance: float = 1.0,
     seed: int = 0,
     held_out: Any = None,

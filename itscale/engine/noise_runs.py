@@ -103,7 +103,7 @@ def _sample(
 ) -> tuple[Tensor, Int64[Tensor, " rows"]]:
     """Take one micro-batch from its noises to the end."""
     kernel, steps = worker.kernel, len(worker.times) - 1
-    x = z[:, 0] * float(worker.process.interpolant.sigma(float(worker.times[0])))
+    x = worker._begin(z[:, 0], group)
     memory: tuple[Tensor, ...] = ()
     looks = torch.zeros(len(z), dtype=torch.int64)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from itscale.engine.messages import Place, Scored
 from itscale.engine.rows import Rows
 from itscale.engine.worker import Worker
+from itscale.models.conditions import joined, rows_of
 from itscale.noise import Purpose
 from itscale.process import Evaluation
 from itscale.types import State
@@ -97,17 +98,17 @@ class ValuedWorker(Worker):
         """Run another network than the model's; padded where bits count, as the model is."""
         assert self.forecast is not None
         is_look = self.forecast.cost.looks > 0
-        condition = None if self.encoded is None else self.encoded[group.to(self.encoded.device)]
+        condition = None if self.encoded is None else rows_of(self.encoded, group)
         done = []
         for part in self._chunks(len(x)):
-            rows, given = x[part], None if condition is None else condition[part]
+            rows, given = x[part], None if condition is None else rows_of(condition, part)
             missing = self.chunk - len(rows) if self.bitwise else 0
             self.network_calls += is_look
             if missing:
                 self.padding_rows += is_look * missing * self.process.model.rows_per_look
                 fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
                 rows = torch.cat([rows, rows[fill]])
-                given = None if given is None else torch.cat([given, given[fill]])
+                given = None if given is None else joined([given, rows_of(given, fill)])
             done.append(network(rows, given)[: len(x[part])])
         return torch.cat(done)
 

@@ -29,6 +29,7 @@ class Worker(MoveWorker):
         microbatch: model rows per network call; None chooses by the size of a state.
         bitwise: pad every network call to the full micro-batch, so that a row's result does not depend on
             how many rows came with it.
+        origin: what the groups start from, (g, *event), where they start in the middle.
     """
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itscale.engine.messages import Place
 from itscale.engine.rows import Rows
+from itscale.models.conditions import joined, meta_of, rows_of, text_of
 from itscale.noise import Address, Noise
 from itscale.process import (
     ContinuousProcess,
@@ -38,8 +39,11 @@ class WorkerBase:
     microbatch: int | None = None
     bitwise: bool = False
     device: torch.device | str = "cpu"
+    origin: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if torch.device(self.device).type != "cpu":
+            self.process = replace(self.process, model=self.process.model.to(self.device))
         model = self.process.model
         encoded = model.encode(self.conditions)
         self.encoded = None if encoded is None else encoded.to(self.device)
@@ -47,6 +51,15 @@ class WorkerBase:
         self.chunk = max(1, microbatch // model.rows_per_look)
         self.padding_rows = 0
         self.network_calls = 0
+
+    def _begin(self, unit: Tensor, group: Tensor) -> Tensor:
+        """The state at the first level of unit noise, around what its group starts from."""
+        noisiest = float(self.times[0])
+        x = self.process.begin(unit, noisiest)
+        if self.origin is None:
+            return x
+        around = self.origin.to(x.device, x.dtype).index_select(0, group.to(x.device))
+        return torch.add(x, around, alpha=float(self.process.interpolant.alpha(noisiest)))
 
     def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
         """Read what a look has left with a part of the rows, whose level is given."""
@@ -56,7 +69,7 @@ class WorkerBase:
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
         """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""
-        condition = None if self.encoded is None else self.encoded[group.to(self.encoded.device)]
+        condition = None if self.encoded is None else rows_of(self.encoded, group)
         time = torch.tensor(level, dtype=torch.float64) if isinstance(level, float) else self.times[level]
         real = x.shape[0]
         missing = self.chunk - real if self.bitwise else 0
@@ -67,7 +80,7 @@ class WorkerBase:
         fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
         padded = torch.cat([x, x[fill]])
         time_rows = time if time.ndim == 0 else torch.cat([time, time[fill.cpu()]])
-        condition = None if condition is None else torch.cat([condition, condition[fill]])
+        condition = None if condition is None else joined([condition, rows_of(condition, fill)])
         done = self.process.evaluate(padded, time_rows, condition)
         return self.process.evaluation(x, time, done.raw[:real])
 
@@ -98,12 +111,19 @@ class WorkerBase:
 
     def _facts(self, level: int | Tensor, at: Place, part: Any) -> dict[str, Any]:
         """What a reward may ask for at a part of the rows, whose level is given."""
-        return {
+        conditions = [self.conditions[i] for i in at.group[part].tolist()]
+        facts = {
             "step": level,
             "t": self.times[level],
             "is_final": level == self.times.shape[0] - 1,
-            "conditions": [self.conditions[i] for i in at.group[part].tolist()],
+            "conditions": conditions,
         }
+        prompts, meta = [text_of(c) for c in conditions], [meta_of(c) for c in conditions]
+        if any(prompts):
+            facts["prompts"] = prompts
+        if any(meta):
+            facts["meta"] = meta
+        return facts
 
     def _address(self, at: Place, rows: slice | Tensor) -> Address:
         a = at.address[rows]

@@ -35,7 +35,6 @@ class MoveWorker(CompositionWorker):
         """Scale unit noise to the first level; ``initial`` (rows, *event) replaces the drawn noise."""
         event = self.process.model.event_shape
         x = torch.empty(len(at), *event, dtype=self.dtype, device=self.device)
-        noisiest = float(self.times[0])
         for rows in self._chunks(len(at)):
             if initial is None:
                 unit = self.noise.normal(Purpose.INITIAL, self._address(at, rows), event, self.dtype)
@@ -43,7 +42,7 @@ class MoveWorker(CompositionWorker):
                 unit = initial[rows].to(device=self.device, dtype=self.dtype)
             if self.process.prior is not None:
                 unit = self.process.prior.spread(unit, self.noise, self._address(at, rows))
-            x[rows] = self.process.begin(unit, noisiest)
+            x[rows] = self._begin(unit, at.group[rows])
         return Rows(x, memo=self._following.first_memo(x) if self.process.remembers else None)
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ class Needs:
     memoryless: bool = False  # a solver that remembers nothing from step to step
     density: bool = False  # log-densities of transitions: a solver whose transition is Gaussian
     normal: bool = False  # normal noise, to push, to search in, or to stay near
+    noise_start: bool = False  # starts from the process's own noise, among which it moves
     jumps: bool = False  # moves of its own beside the solver's, up to noise and down again
     likelihood: str = ""  # a reward that is a likelihood: of "any" operator, one of "affine" decoded
     # states, a "linear" or a "spectral" one

@@ -113,7 +113,8 @@ class PsiSMC:
 
     @property
     def needs(self) -> Needs:
-        return Needs(noise=True, normal=True, gradient=self.proposal == "pcnl" or self.guide == "network")
+        is_pushed = self.proposal == "pcnl" or self.guide == "network"
+        return Needs(noise=True, normal=True, gradient=is_pushed, noise_start=True)
 
     @property
     def claim(self) -> Claim:

@@ -75,7 +75,7 @@ class ZeroOrderSearch:
 
     @property
     def needs(self) -> Needs:
-        return Needs(normal=True)
+        return Needs(normal=True, noise_start=True)
 
     @property
     def claim(self) -> Claim:

@@ -13,6 +13,7 @@ from torch import Tensor
 from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant
 from itscale.models.algebra import Composable
+from itscale.models.conditions import Conditions, Encoding, joined, repeated
 from itscale.types import PerRow, State, Time
 
 
@@ -38,8 +39,8 @@ class Model(Protocol):
     @property
     def rows_per_look(self) -> int: ...
 
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
-        """Turn one condition per group (``None``: unconditional) into a tensor ``(g, ...)``.
+    def encode(self, conditions: Sequence[Any]) -> Encoding | None:
+        """Turn one condition per group (``None``: unconditional) into ``(g, ...)`` or ``Conditions``.
 
         Returns ``None`` if the network takes no condition.
 
@@ -48,13 +49,13 @@ class Model(Protocol):
         """
         ...
 
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+    def predict(self, x: State, t: Time, condition: Any) -> State:
         """Return the raw network output, shaped and typed as ``x``.
 
         Args:
             x: states ``(rows, *event)``.
             t: ``()`` or ``(rows,)``, float64; 0 is noise, 1 is data.
-            condition: the encoding gathered to ``(rows, ...)``, or ``None``.
+            condition: the encoding, gathered to the rows, or ``None``.
         """
         ...
 
@@ -138,7 +139,7 @@ class Given(Composable):
     def rows_per_look(self) -> int:
         return self.model.rows_per_look * (1 if self.guidance in (0, 1) else 2)
 
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+    def encode(self, conditions: Sequence[Any]) -> Encoding | None:
         """Encode the groups' conditions; a group with ``None`` takes the bound one.
 
         Raises:
@@ -154,17 +155,19 @@ class Given(Composable):
         filled = [self.condition if condition is None else condition for condition in conditions]
         return self.model.encode(filled)
 
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+    def predict(self, x: State, t: Time, condition: Encoding | None) -> State:
         """Return the guided raw output; without ``condition`` all rows take the bound one."""
         rows = len(x)
         if condition is None:
             condition = self._encoded(self.condition, rows, x.device)
         if condition is None or self.guidance == 1:
             return self.model.predict(x, t, condition)
-        nothing = self._encoded(None, rows, x.device)
+        nothing = condition.opposite if isinstance(condition, Conditions) else None
+        if nothing is None:
+            nothing = self._encoded(None, rows, x.device)
         if nothing is None or self.guidance == 0:
             return self.model.predict(x, t, nothing)
-        both = torch.cat([nothing, condition.to(nothing)])
+        both = joined([nothing, condition])
         raw = self.model.predict(torch.cat([x, x]), t if t.ndim == 0 else torch.cat([t, t]), both)
         without, conditional = raw[:rows], raw[rows:]
         return without + self.guidance * (conditional - without)
@@ -185,6 +188,6 @@ class Given(Composable):
     def to(self, device: torch.device | str) -> Given:
         return replace(self, model=self.model.to(device))
 
-    def _encoded(self, condition: Any, rows: int, device: torch.device) -> Tensor | None:
+    def _encoded(self, condition: Any, rows: int, device: torch.device) -> Encoding | None:
         encoding = self.model.encode([condition])
-        return None if encoding is None else encoding.to(device).expand(rows, *encoding.shape[1:])
+        return None if encoding is None else repeated(encoding.to(device), rows)

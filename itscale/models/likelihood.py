@@ -14,6 +14,7 @@ from itscale import interpolants
 from itscale.errors import ConfigError
 from itscale.interpolants import Coefficients
 from itscale.models.base import Model
+from itscale.models.conditions import Encoding
 from itscale.noise import Address, Noise, Purpose
 from itscale.types import State
 
@@ -127,7 +128,7 @@ class _Flow:
     """The drift of ``y`` in ``theta`` and its divergence."""
 
     model: Model
-    condition: Tensor | None
+    condition: Encoding | None
     probes: Tensor | None  # (probes, rows, *event), or None for the exact divergence
 
     def _at(self, theta: float) -> tuple[Tensor, Coefficients, float]:

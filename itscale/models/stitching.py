@@ -17,6 +17,7 @@ from itscale.errors import ConfigError
 from itscale.grids import validate_grid
 from itscale.interpolants import Interpolant
 from itscale.models.base import Given, Model
+from itscale.models.conditions import Encoding, is_same, rows_of
 from itscale.models.wrapper import changes_law
 from itscale.types import State, Time
 
@@ -82,7 +83,7 @@ class Stitched:
     def changes_law(self) -> bool:
         return any(changes_law(model) for model in self.models)
 
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+    def encode(self, conditions: Sequence[Any]) -> Encoding | None:
         """Encode by the first model.
 
         Raises:
@@ -90,21 +91,20 @@ class Stitched:
         """
         first, *others = (model.encode(conditions) for model in self.models)
         for other in others:
-            same = first is other if first is None or other is None else torch.equal(first, other.to(first))
-            if not same:
+            if not is_same(first, other):
                 raise ConfigError(
                     "stitched models must encode conditions alike; wrap one to take the other's"
                 )
         return first
 
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+    def predict(self, x: State, t: Time, condition: Encoding | None) -> State:
         which = self.route(t)
         if which.ndim == 0 or bool((which == which[0]).all()):
             return self.models[int(which if which.ndim == 0 else which[0])].predict(x, t, condition)
         t, raw = torch.as_tensor(t, dtype=torch.float64), torch.empty_like(x)
         for i in which.unique().tolist():
             rows = (which == i).nonzero()[:, 0].to(x.device)
-            own = None if condition is None else condition[rows.to(condition.device)]
+            own = None if condition is None else rows_of(condition, rows)
             raw[rows] = self.models[i].predict(x[rows], t[rows.to(t.device)], own)
         return raw
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from itscale.interpolants import Interpolant
 from itscale.models.algebra import Composable
 from itscale.models.base import Given, Model
+from itscale.models.conditions import Encoding
 from itscale.types import State, Time
 
 
@@ -46,10 +47,10 @@ class Wrapper(Composable):
         """Of the states."""
         return getattr(self.model, "dtype", torch.float32)
 
-    def encode(self, conditions: Sequence[Any]) -> Tensor | None:
+    def encode(self, conditions: Sequence[Any]) -> Encoding | None:
         return self.model.encode(conditions)
 
-    def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
+    def predict(self, x: State, t: Time, condition: Any) -> State:
         return self.model.predict(x, t, condition)
 
     def decode(self, x: State) -> Tensor:
@@ -60,6 +61,15 @@ class Wrapper(Composable):
 
     def to(self, device: torch.device | str) -> Wrapper:
         return replace(self, model=self.model.to(device))
+
+
+def trait(model: Any, name: str) -> Any:
+    """What a model says of itself under a name, or the first one that it wraps; None if none does."""
+    while model is not None:
+        if (found := getattr(model, name, None)) is not None:
+            return found
+        model = getattr(model, "model", None)
+    return None
 
 
 def changes_law(model: Any) -> bool:

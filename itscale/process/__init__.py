@@ -2,11 +2,12 @@
 
 from itscale.process.composed import ComposedEvaluation, ComposedProcess
 from itscale.process.continuous import ODE, SDE, ContinuousProcess
-from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, get_diffusion
+from itscale.process.diffusion import Coefficient, Diffusion, Epsilon, Natural, Renoise, get_diffusion
 from itscale.process.evaluation import Evaluation
 from itscale.process.experts import ExpertsEvaluation, ExpertsProcess
 from itscale.process.masking import Masking
 from itscale.process.prior import StudentT
+from itscale.process.start import Start
 from itscale.process.superposed import SuperposedEvaluation, SuperposedProcess
 from itscale.process.tokens import TokenEvaluation, TokenProcess
 
@@ -24,6 +25,8 @@ __all__ = [
     "ExpertsProcess",
     "Masking",
     "Natural",
+    "Renoise",
+    "Start",
     "StudentT",
     "SuperposedEvaluation",
     "SuperposedProcess",

@@ -12,6 +12,8 @@ from torch import Tensor
 from itscale import interpolants
 from itscale.interpolants import Interpolant, get_interpolant
 from itscale.models.base import Model
+from itscale.models.conditions import Encoding
+from itscale.models.wrapper import trait
 from itscale.process.diffusion import Coefficient, Diffusion, get_diffusion
 from itscale.process.evaluation import Evaluation
 from itscale.process.prior import StudentT
@@ -45,7 +47,7 @@ class SDE:
         interpolant: path to run on; None is the model's own.
         diffusion: ``"natural"`` (= ``"optimal"``), ``"zero"``, ``"constant"``, ``"sigma"``, ``"linear"``,
             ``"t-squared"``, ``"sine"``, ``"sin-squared"``, ``"decreasing"``, a number, a function of t, or a
-            coefficient such as ``Epsilon("sigma", 0.5)``.
+            coefficient such as ``Epsilon("sigma", 0.5)``. ``"renoise"`` is for distilled models alone.
 
     Reference:
         Albergo, Boffi and Vanden-Eijnden (2023), "Stochastic Interpolants", arXiv:2303.08797, section 2.
@@ -72,6 +74,7 @@ class ContinuousProcess:
     interpolant: Interpolant
     diffusion: Diffusion
     prior: StudentT | None = None
+    starts_at: float | None = None  # a run that starts in the middle, from given states
     is_converted: bool = field(init=False)
     has_rates: ClassVar[bool] = False  # weights that correct the drift, as compositions have
 
@@ -105,11 +108,18 @@ class ContinuousProcess:
 
     def begin(self, unit: State, t: float) -> State:
         """Scale unit noise to the law at the start of a run."""
-        return unit * float(self.interpolant.sigma(t))
+        return unit * self.start_std(t)
+
+    def start_std(self, t: float) -> float:
+        """Standard deviation of what a run starts from; that of the noise unless the model says otherwise."""
+        stated = trait(self.model, "start_std") if self.starts_at is None else None
+        return float(self.interpolant.sigma(t)) if stated is None else float(stated)
 
     @property
     def t_start(self) -> float:
-        """The noisiest time that both the path and the model know."""
+        """The noisiest time that both the path and the model know, or where a run was told to start."""
+        if self.starts_at is not None:
+            return self.starts_at
         if not self.is_converted:
             return self.interpolant.t_min
         noisiest = self.model.interpolant.kappa(self.model.interpolant.t_min)
@@ -117,7 +127,7 @@ class ContinuousProcess:
             return self.interpolant.t_min
         return max(self.interpolant.t_min, float(self.interpolant.t_of_kappa(noisiest)))
 
-    def evaluate(self, x: State, t: Time, condition: Tensor | None = None) -> Evaluation:
+    def evaluate(self, x: State, t: Time, condition: Encoding | None = None) -> Evaluation:
         """Call the network once: one NFE per row."""
         if not self.is_converted:
             raw = self.model.predict(x, t, condition)

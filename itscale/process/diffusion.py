@@ -59,7 +59,7 @@ class Coefficient:
 
     def __post_init__(self) -> None:
         if isinstance(self.shape, str) and self.shape not in SHAPES:
-            raise unknown_name("diffusion coefficient", self.shape, [*SHAPES, "natural"])
+            raise unknown_name("diffusion coefficient", self.shape, [*SHAPES, "natural", "renoise"])
         _check_scale(self.scale)
 
     def __call__(self, t: float, path: Interpolant) -> float:
@@ -121,11 +121,31 @@ class Natural:
         return self.eta_sde * math.log(k0 / k1)
 
 
+@dataclass(frozen=True)
+class Renoise:
+    """Draw the noise anew at every step, ``x+ = alpha_+ D + sigma_+ z``: how distilled models are sampled.
+
+    The limit of a growing coefficient. It keeps no marginals unless the model jumps to the data, as
+    consistency models do, whose law is that of this sampler.
+
+    Reference:
+        Song et al. (2023), "Consistency Models", arXiv:2303.01469, Algorithm 1.
+    """
+
+    def __call__(self, t: float, path: Interpolant) -> float:
+        return math.inf
+
+    def exponent(self, t0: float, t1: float, path: Interpolant) -> float:
+        return math.inf
+
+
 def get_diffusion(value: str | float | Callable[[float], float] | Diffusion) -> Diffusion:
     """Turn a name, a constant, a function of time, or a coefficient into a coefficient."""
     if isinstance(value, Diffusion):
         return value
     if isinstance(value, str):
+        if value == "renoise":
+            return Renoise()
         return Natural() if value in ("natural", "optimal") else Coefficient(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Coefficient("constant", float(value))
@@ -133,7 +153,7 @@ def get_diffusion(value: str | float | Callable[[float], float] | Diffusion) -> 
         return Coefficient(value)
     raise ConfigError(
         f"diffusion must be a name, a number, a function of t or a coefficient, got {value!r}; "
-        f"names: natural, {', '.join(SHAPES)}"
+        f"names: natural, renoise, {', '.join(SHAPES)}"
     )
 
 

@@ -15,6 +15,7 @@ from itscale import interpolants
 from itscale.errors import ConfigError
 from itscale.models.base import Given
 from itscale.models.composition import Composition, moments_of
+from itscale.models.conditions import Encoding, joined, repeated
 from itscale.process import density
 from itscale.process.continuous import ContinuousProcess
 from itscale.process.evaluation import Evaluation
@@ -113,7 +114,7 @@ class ExpertsProcess(ContinuousProcess):
             return known
         return float(path.t_of_kappa(NOISIEST))
 
-    def evaluate(self, x: State, t: Time, condition: Tensor | None = None) -> ExpertsEvaluation:
+    def evaluate(self, x: State, t: Time, condition: Encoding | None = None) -> ExpertsEvaluation:
         outputs: list[Tensor | None] = [None] * len(self.subs)
         for members in self._families:
             for index, raw in zip(members, self._asked(members, x, t), strict=True):
@@ -215,7 +216,7 @@ class ExpertsProcess(ContinuousProcess):
         return list(found.values())
 
     @cached_property
-    def _encoded(self) -> dict[int, Tensor]:
+    def _encoded(self) -> dict[int, Encoding]:
         """The condition of every expert, as its network takes it, (1, ...)."""
         found = {}
         for index, sub in enumerate(self.subs):
@@ -235,7 +236,7 @@ class ExpertsProcess(ContinuousProcess):
         conditions = None
         if members[0] in self._encoded:
             each = [self._encoded[i].to(x.device) for i in members]
-            conditions = torch.cat([e.expand(rows, *e.shape[1:]) for e in each])
+            conditions = joined([repeated(e, rows) for e in each])
         many = x.repeat(len(members), *(1,) * (x.ndim - 1))
         times = t if t.ndim == 0 else t.repeat(len(members))
         return list(first.evaluate(many, times, conditions).raw.chunk(len(members)))

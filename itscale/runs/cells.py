@@ -41,7 +41,7 @@ class RunSettings:
     groups: int | list[int] | None = None
     seed: int = 0
     budget: Budget | None = None
-    grid: Any = "uniform"
+    grid: Any = "native"
     save: bool = False
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itscale.operators import PhaseRetrieval
+from itscale.operators import LinearOperator, PhaseRetrieval
 from itscale.operators.metrics import best_of_symmetries, misfit, psnr, ssim
 from itscale.result import Result
 from itscale.runs.problems import Measured
@@ -96,7 +96,7 @@ def save(folder: Path, key: str, found: Posterior, given: Measured) -> None:
 def _picture(given: Measured) -> Tensor:
     """The measurement as a picture: what its pseudo-inverse makes of it, or itself."""
     operator, y = given.likelihood.operator, given.likelihood.stand_in.measurement
-    if hasattr(operator, "pinv"):
+    if isinstance(operator, LinearOperator):
         return operator.pinv(y[None].float())[0]
     return y if y.ndim == 3 else y.reshape(1, 1, -1)
 

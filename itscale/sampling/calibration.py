@@ -35,7 +35,7 @@ def calibrate(
     steps: int = 50,
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
-    grid: Any = "uniform",
+    grid: Any = "native",
     value: str | Value = "denoised",
     tilt: float = 1.0,
     guidance: float = 1.0,

@@ -23,7 +23,7 @@ from itscale.models.composition import Composition
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
 from itscale.preparation import Setup, describe, prepare
-from itscale.process import ODE, SDE, Masking
+from itscale.process import ODE, SDE, Masking, Start
 from itscale.result import Result
 from itscale.sampling.checkpoint import Checkpoint
 from itscale.sampling.inputs import (
@@ -52,7 +52,7 @@ def sample(
     steps: int | None = None,
     process: ODE | SDE | Masking | None = None,
     solver: str | Solver | Decoder | None = None,
-    grid: Any = "uniform",
+    grid: Any = "native",
     value: str | Value = "denoised",
     tilt: float | Literal["auto"] = 1.0,
     condition: Any = None,
@@ -63,6 +63,7 @@ def sample(
     seed: int = 0,
     pool: Pool | None = None,
     initial: Tensor | None = None,
+    start_at: Start | None = None,
     on_step: Callable[[Step], Any] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
@@ -82,7 +83,9 @@ def sample(
             masked model: looks at most, by default one per position to generate.
         process: ``ODE()`` or ``SDE(interpolant=, diffusion=)``; ``Masking(schedule=)`` for a masked model.
         solver: a solver or its name; see ``itscale solvers``. For a masked model one of ``decoders``.
-        grid: time grid or its name, in the time of the process's path.
+            ``"scheduler"`` is that of a diffusers pipeline, with its process and its grid.
+        grid: time grid or its name, in the time of the process's path; ``"native"`` is the model's own, or
+            uniform.
         value: how states before the last look are scored: ``"denoised"``, or an object of
             ``itscale.values``. It changes what early scores cost and tell, not what they lead to.
         tilt: exponent on the reward, >= 0; ``"auto"`` scales it by the spread of 16 unguided samples.
@@ -95,6 +98,7 @@ def sample(
         pool: where to compute; ``pools.Local(microbatch=, bitwise=)``.
         initial: unit noise to start from, (groups, n, *event), in place of the seed's; for a masked model
             tokens that are given, (length,) or (groups, length), with the mask token where to generate.
+        start_at: ``Start(states, t)`` starts at time t from noisy versions of states: image to image.
         on_step: called after every move with a ``Step``; False ends the run where it is.
         checkpoint: file that keeps the state of an unfinished run. It is written every
             ``checkpoint_every`` seconds and when the run is interrupted or fails; the same call goes on from
@@ -139,8 +143,10 @@ def sample(
         budget=budget,
         value=value,
         template=template,
+        start_at=start_at,
     )
     plan = setup.plan
+    origin = None if start_at is None else start_at.of_groups(len(group_ids), tuple(setup.model.event_shape))
     check_initial(initial, len(group_ids), plan.particles, setup.model.event_shape)
     if tilt != "auto" and not (isinstance(tilt, int | float) and 0 <= tilt < math.inf):
         raise ConfigError(f"tilt must be finite and >= 0, or 'auto', got {tilt!r}; negate the reward instead")
@@ -158,6 +164,7 @@ def sample(
         "seed": seed,
         "pool": describe(pool or Local()),
         **({} if template is None else {"initial": template.tolist()}),
+        **({} if start_at is None else {"start_at": repr(start_at)}),
     }
     keeper = None if checkpoint is None else Checkpoint(Path(checkpoint), request, checkpoint_every)
     saved = None if keeper is None else keeper.load()
@@ -169,6 +176,8 @@ def sample(
         )
         if template is not None:
             draw = functools.partial(draw, initial=template)
+        if start_at is not None:
+            draw = functools.partial(draw, start_at=start_at)
         prelude = _prelude(draw, setup, tilt, scorer, group_ids.tolist(), conditions)
     chosen: Any = setup.method
     if prelude["profile"] is not None:
@@ -185,6 +194,7 @@ def sample(
         conditions,
         getattr(model, "dtype", torch.float32),
         forecast=setup.forecast,
+        origin=origin,
     )
     engine = Engine(
         (pool or Local()).open(factory),

@@ -13,6 +13,7 @@ from itscale.errors import ConfigError
 from itscale.interpolants import Interpolant
 from itscale.methods import Unguided
 from itscale.models.base import Model
+from itscale.models.conditions import as_tensor
 from itscale.networks.value_network import ValueNetwork
 from itscale.sampling.entry import sample
 from itscale.sampling.inputs import one_per_group
@@ -108,7 +109,7 @@ def fit_value(
         drawn.states.flatten(0, 1).float(),
         drawn.rewards.flatten().float(),
         torch.arange(groups).repeat_interleave(samples),
-        None if encoded is None else encoded.cpu().repeat_interleave(samples, dim=0),
+        None if encoded is None else as_tensor(encoded).cpu().repeat_interleave(samples, dim=0),
     ).take(known.nonzero()[:, 0])
     if not float(every.rewards.std()) > 0:
         raise ConfigError("the rewards of the samples do not vary, so there is nothing to learn")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itscale import interpolants
 from itscale.errors import ConfigError
+from itscale.models.conditions import Encoding, as_tensor
 from itscale.networks.value_network import ValueNetwork
 from itscale.process import ContinuousProcess
 from itscale.types import State
@@ -37,8 +38,9 @@ class LearnedForecast:
         t, factor = self.times[sight.level], self.factors[sight.level]
         network = self.network.to(sight.at.x.device)
 
-        def run(x: State, condition: Tensor | None) -> Tensor:
-            return network(x, torch.full((len(x),), t, device=x.device), condition)
+        def run(x: State, condition: Encoding | None) -> Tensor:
+            given = None if condition is None else as_tensor(condition)
+            return network(x, torch.full((len(x),), t, device=x.device), given)
 
         return sight.call(run, (factor * sight.at.x).float(), None)
 
