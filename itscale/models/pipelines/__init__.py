@@ -10,6 +10,17 @@ from itscale.models.pipelines.base import PipelineModel, make
 
 FAMILIES: dict[str, tuple[str, str]] = {
     "stable-diffusion": ("stable_diffusion", "StableDiffusion"),
+    "stable-diffusion-xl": ("stable_diffusion_xl", "StableDiffusionXL"),
+    "stable-diffusion-3": ("stable_diffusion_3", "StableDiffusion3"),
+    "flux": ("flux", "Flux"),
+    "pixart": ("pixart", "PixArt"),
+    "dit": ("dit", "DiT"),
+    "unconditional": ("unconditional", "Unconditional"),
+    "latent-consistency": ("consistency", "LatentConsistency"),
+    "latent-consistency-xl": ("consistency", "LatentConsistencyXL"),
+    "consistency": ("consistency", "Consistency"),
+    "wan": ("wan", "Wan"),
+    "ltx": ("ltx", "LTX"),
 }
 """Name -> file and class."""
 
@@ -22,6 +33,15 @@ def families() -> dict[str, type[PipelineModel]]:
         name: getattr(import_module(f"{__name__}.{file}"), adapter)
         for name, (file, adapter) in FAMILIES.items()
     }
+
+
+def _sampled_as(family: type[PipelineModel], pipe: Any) -> type[PipelineModel]:
+    """The family, or what distilled weights make of it: their scheduler says so."""
+    if type(pipe.scheduler).__name__ != "LCMScheduler":
+        return family
+    distilled = {"stable-diffusion": "latent-consistency", "stable-diffusion-xl": "latent-consistency-xl"}
+    name = distilled.get(family.family)
+    return family if name is None else families()[name]
 
 
 def adapt(pipe: Any, **options: Any) -> PipelineModel:
@@ -39,7 +59,7 @@ def adapt(pipe: Any, **options: Any) -> PipelineModel:
         known |= dict.fromkeys(family.classes, family)
     for kind in type(pipe).__mro__:  # a subclass of a pipeline is read as that pipeline
         if kind.__name__ in known:
-            return make(known[kind.__name__], pipe, options)
+            return make(_sampled_as(known[kind.__name__], pipe), pipe, options)
     name = type(pipe).__name__
     raise ConfigError(
         f"no adapter for the pipeline class {name}.{did_you_mean(name, known)} Adapted: "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from itscale.errors import ConfigError, UnknownName, did_you_mean
-from itscale.grids import Grid, Shifted, Uniform
+from itscale.grids import Grid, Uniform
 from itscale.interpolants import Interpolant, Linear, Table
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
@@ -27,6 +27,7 @@ from itscale.models.conditions import Conditions, Encoding, repeated
 from itscale.models.pipelines.decoding import Latents, decoded
 from itscale.models.pipelines.paths import path_of, prediction_of
 from itscale.models.pipelines.requests import Request, read_request
+from itscale.models.pipelines.shifts import flow_grid
 from itscale.types import State, Time
 
 REMEMBERED = 256
@@ -147,6 +148,10 @@ class PipelineModel(Composable, ABC):
     def rows_per_look(self) -> int:
         return 1
 
+    def noise_levels(self, scheduler: Any) -> Any:
+        """Noise levels of a scheduler, that of what it hands over last; None if it has labels alone."""
+        return getattr(scheduler, "sigmas", None)
+
     # --- what the engine asks ---------------------------------------------------------------------------
 
     @cached_property
@@ -178,10 +183,14 @@ class PipelineModel(Composable, ABC):
     @property
     def grid(self) -> Grid:
         """Where to look by default: a flow's times as its scheduler shifts them, otherwise even labels."""
-        shift = float(
-            self.pipe.scheduler.config.get("shift") or self.pipe.scheduler.config.get("flow_shift") or 1
+        return (
+            flow_grid(self.pipe.scheduler, self.tokens) if isinstance(self.interpolant, Linear) else Uniform()
         )
-        return Shifted(shift) if isinstance(self.interpolant, Linear) and shift != 1 else Uniform()
+
+    @property
+    def tokens(self) -> int:
+        """The size of a state, as schedulers count that shift times by it."""
+        return 4096
 
     @property
     def dtype(self) -> torch.dtype:

@@ -37,16 +37,18 @@ class Latents:
         if vae is None:
             return cls(None)
         config = vae.config
-        factor = int(getattr(pipe, "vae_scale_factor", 0) or 2 ** (len(config.block_out_channels) - 1))
-        mean, std = config.get("latents_mean"), config.get("latents_std")
+        names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+        known = [int(factor) for name in names if (factor := getattr(pipe, name, None))]
+        factor = known[0] if known else 2 ** (len(config.block_out_channels) - 1)
+        mean, std = (_listed(vae, name) for name in ("latents_mean", "latents_std"))
         both = mean is not None and std is not None
         return cls(
             vae,
             factor,
             float(config.get("scaling_factor") or 1.0),
             0.0 if both else float(config.get("shift_factor") or 0.0),
-            torch.tensor(mean) if both else None,
-            torch.tensor(std) if both else None,
+            mean if both else None,
+            std if both else None,
         )
 
     @classmethod
@@ -86,6 +88,13 @@ class Latents:
         found = vae.encode(images.to(vae.dtype))
         z = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
         return self.to_states(z)
+
+
+def _listed(vae: Any, name: str) -> Tensor | None:
+    """Numbers per channel, from an autoencoder's configuration or its buffers."""
+    found = vae.config.get(name)
+    found = getattr(vae, name, None) if found is None else found
+    return None if found is None else torch.as_tensor(found).detach().float().cpu()
 
 
 def decoded(latents: Latents, x: Tensor, *more: Any) -> Tensor:

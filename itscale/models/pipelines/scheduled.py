@@ -46,7 +46,7 @@ def read_looks(model: PipelineModel, steps: int) -> Looks:
     path = model.interpolant
     labels = torch.as_tensor(scheduler.timesteps, device="cpu")
     stride = int(getattr(scheduler, "order", 1))
-    sigmas = getattr(scheduler, "sigmas", None)
+    sigmas = model.noise_levels(scheduler)
     left = 0.0
     if sigmas is None:
         if not isinstance(path, Table):

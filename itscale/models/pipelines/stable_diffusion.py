@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from itscale.models.base import Given
 from itscale.models.conditions import Conditions
 from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.requests import Request
@@ -22,6 +23,8 @@ class StableDiffusion(PipelineModel):
     Attributes:
         clip_skip: last layers of the text encoder to leave out.
         control_scale: weight of a ControlNet's output.
+        embedded_guidance: the guidance weight that a network distilled to take one is told; ``guidance`` of a
+            run sets it then, and costs nothing.
 
     Reference:
         Rombach et al. (2022), "High-Resolution Image Synthesis with Latent Diffusion Models",
@@ -30,6 +33,7 @@ class StableDiffusion(PipelineModel):
 
     clip_skip: int | None = None
     control_scale: float = 1.0
+    embedded_guidance: float = 7.5
 
     family: ClassVar[str] = "stable-diffusion"
     classes: ClassVar[tuple[str, ...]] = (
@@ -120,7 +124,7 @@ class StableDiffusion(PipelineModel):
         weight = torch.tensor([self.embedded_guidance - 1.0])
         return self.pipe.get_guidance_scale_embedding(weight, embedding_dim=size)
 
-    @property
-    def embedded_guidance(self) -> float:
-        """The guidance weight that a distilled network is told."""
-        return 7.5
+    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+        if self._embedding is None or guidance == 1.0:
+            return Given(self, condition, guidance)
+        return Given(replace(self, embedded_guidance=float(guidance)), condition, 1.0)
