@@ -184,11 +184,13 @@ class PipelineModel(Composable, ABC):
     def grid(self) -> Grid:
         """Where to look by default: a flow's times as its scheduler shifts them, otherwise even labels."""
         return (
-            flow_grid(self.pipe.scheduler, self.tokens) if isinstance(self.interpolant, Linear) else Uniform()
+            flow_grid(self.pipe.scheduler, self.token_count)
+            if isinstance(self.interpolant, Linear)
+            else Uniform()
         )
 
     @property
-    def tokens(self) -> int:
+    def token_count(self) -> int:
         """The size of a state, as schedulers count that shift times by it."""
         return 4096
 

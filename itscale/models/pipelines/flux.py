@@ -71,7 +71,7 @@ class Flux(PipelineModel):
         return bool(self.network.config.guidance_embeds)
 
     @property
-    def tokens(self) -> int:
+    def token_count(self) -> int:
         return self.event_shape[0]
 
     def given(self, condition: Any, guidance: float = 1.0) -> Given:
@@ -99,7 +99,7 @@ class Flux(PipelineModel):
 
     def set_timesteps(self, scheduler: Any, steps: int) -> None:
         sigmas = np.linspace(1.0, 1 / steps, steps)
-        mu = shift_exponent(scheduler, self.tokens)
+        mu = shift_exponent(scheduler, self.token_count)
         if scheduler.config.get("use_flow_sigmas", False):
             scheduler.set_timesteps(steps, mu=mu)
         else:

@@ -76,7 +76,7 @@ class LTX(VideoPipeline):
         return ((frames // depth) * (height // side) * (width // side), self.network.config.in_channels)
 
     @property
-    def tokens(self) -> int:
+    def token_count(self) -> int:
         frames, height, width = self._volume
         return frames * height * width
 
@@ -90,7 +90,7 @@ class LTX(VideoPipeline):
         return {"prompt": embeds[0], "mask": mask[0]}
 
     def set_timesteps(self, scheduler: Any, steps: int) -> None:
-        mu = shift_exponent(scheduler, self.tokens)
+        mu = shift_exponent(scheduler, self.token_count)
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
 
     def ask(self, x: Tensor, label: Tensor, given: Conditions) -> Tensor:

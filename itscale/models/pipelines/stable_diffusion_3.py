@@ -47,7 +47,7 @@ class StableDiffusion3(PipelineModel):
         return self.latents.factor * self.network.config.patch_size
 
     @property
-    def tokens(self) -> int:
+    def token_count(self) -> int:
         _, height, width = self.event_shape
         patch = self.network.config.patch_size
         return (height // patch) * (width // patch)
@@ -68,7 +68,7 @@ class StableDiffusion3(PipelineModel):
         if not scheduler.config.get("use_dynamic_shifting", False):
             scheduler.set_timesteps(steps)
             return
-        scheduler.set_timesteps(steps, mu=shift_exponent(scheduler, self.tokens, 1.16))
+        scheduler.set_timesteps(steps, mu=shift_exponent(scheduler, self.token_count, 1.16))
 
     def ask(self, x: Tensor, label: Tensor, given: Conditions) -> Tensor:
         return self.network(
