@@ -16,13 +16,13 @@ from itscale.vision.open_clip_source import CONFIG, LOCAL, OpenClip
 from itscale.vision.states import frozen, read_state
 
 from .declare import built_in
-from .learned import Learned
+from .learned import Preprocessed
 from .table import BUILT_IN
 
 
 @built_in("aesthetic")
 @dataclass(frozen=True)
-class Aesthetic(Learned):
+class Aesthetic(Preprocessed):
     """A linear network on the embedding of a CLIP ViT-L/14, trained on ratings from 1 to 10.
 
     Asks for no prompt, so that it is best combined with a reward that does. Costs one pass of the image

@@ -17,7 +17,7 @@ from itscale.vision.open_clip_source import CONFIG, LOCAL, OpenClip
 from itscale.vision.places import Weights, base_folder
 
 from .declare import built_in, check_choice
-from .learned import Prompted
+from .learned import Preprocessed, Prompted
 
 SCALES = (1, 100, 2.5)
 COSINE = {"range": (-1.0, 1.0), "typical": (0.15, 0.4), "scale_hint": 0.04}
@@ -25,7 +25,7 @@ COSINE = {"range": (-1.0, 1.0), "typical": (0.15, 0.4), "scale_hint": 0.04}
 
 @built_in("clip-score")
 @dataclass(frozen=True)
-class ClipScore(Prompted):
+class ClipScore(Preprocessed, Prompted):
     """Cosine between the embeddings of an image and its prompt.
 
     Costs one pass of the image encoder a sample; each prompt is encoded once.

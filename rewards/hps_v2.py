@@ -17,7 +17,7 @@ from itscale.vision.preprocessing import Preprocessing
 from itscale.vision.states import fill, read_state
 
 from .declare import built_in, check_choice
-from .learned import Prompted
+from .learned import Preprocessed, Prompted
 from .table import BUILT_IN
 
 VERSIONS = ("2.1", "2.0")
@@ -26,7 +26,7 @@ ARCHITECTURE = "ViT-H-14"
 
 @built_in("hps-v2")
 @dataclass(frozen=True)
-class HPSv2(Prompted):
+class HPSv2(Preprocessed, Prompted):
     """Cosine between image and prompt of a CLIP ViT-H/14 trained on preferences, about 0.15 to 0.35.
 
     The image keeps its shape: its longer side becomes 224 pixels and the rest is filled with black, where

@@ -16,7 +16,7 @@ from itscale.vision.preprocessing import Preprocessing
 from itscale.vision.states import DTYPES, frozen, read_state
 
 from .declare import built_in, check_choice
-from .learned import Prompted
+from .learned import Preprocessed, Prompted
 from .table import BUILT_IN
 
 BACKENDS = ("native", "package")
@@ -26,7 +26,7 @@ TOKENS = 35
 
 @built_in("image-reward")
 @dataclass(frozen=True)
-class ImageReward(Prompted):
+class ImageReward(Preprocessed, Prompted):
     """A BLIP network whose text encoder reads the prompt and looks at the image, about N(0, 1).
 
     On pictures of Stable Diffusion 1.4 about 62 % of scores lie in [-1, 1]. Costs one pass of a ViT-L/16

@@ -25,21 +25,17 @@ class Learned:
     """Options of a reward that a network computes.
 
     Args:
-        preprocess: ``"tensor"`` is differentiable and stays on the device; ``"pil"`` repeats the published
-            code through 8-bit images, without a gradient. Scores differ by about one grey level's worth.
         dtype: in which the network computes; scores are float32 always.
         device: where it lives; by default where the images are.
         allow_download: fetch missing weights from the hub.
     """
 
-    preprocess: str = "tensor"
     dtype: str = "float32"
     device: str | None = field(default=None, repr=False)
     allow_download: bool = field(default=False, repr=False)
     _source: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_choice(self.name, "preprocess", self.preprocess, PREPROCESS)
         check_choice(self.name, "dtype", self.dtype, DTYPES)
         object.__setattr__(self, "_source", self._find())
 
@@ -51,10 +47,7 @@ class Learned:
     @property
     def spec(self) -> RewardSpec:
         """The facts of the table, and what the arguments change about them."""
-        facts = dict(getattr(type(self), FACTS_ATTRIBUTE))
-        if self.preprocess == "pil":
-            facts["differentiable"] = False
-        return RewardSpec(**{**facts, **self._changes()})
+        return RewardSpec(**{**getattr(type(self), FACTS_ATTRIBUTE), **self._changes()})
 
     def _changes(self) -> dict[str, Any]:
         return {}
@@ -73,6 +66,25 @@ class Learned:
 
     def _place(self, images: Tensor) -> torch.device:
         return images.device if self.device is None else torch.device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessed(Learned):
+    """Options of a network that resizes images first.
+
+    Args:
+        preprocess: ``"tensor"`` is differentiable and stays on the device; ``"pil"`` repeats the published
+            code through 8-bit images, without a gradient. Scores differ by about one grey level's worth.
+    """
+
+    preprocess: str = "tensor"
+
+    def __post_init__(self) -> None:
+        check_choice(self.name, "preprocess", self.preprocess, PREPROCESS)
+        super().__post_init__()
+
+    def _changes(self) -> dict[str, Any]:
+        return super()._changes() | ({"differentiable": False} if self.preprocess == "pil" else {})
 
     def _pixels(self, images: Tensor, preprocessing: Any) -> Tensor:
         """Preprocessed images, where the network is."""
@@ -93,7 +105,7 @@ class Prompted(Learned):
     prompt: str | None = None
 
     def _changes(self) -> dict[str, Any]:
-        return {} if self.prompt is None else {"needs_prompt": False}
+        return super()._changes() | ({} if self.prompt is None else {"needs_prompt": False})
 
     def _texts(self, prompts: Sequence[str | None] | None, m: int) -> list[str]:
         """One text per image.

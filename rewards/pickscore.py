@@ -12,13 +12,13 @@ from torch import Tensor
 from itscale.vision.clip_folder import ClipFolder
 
 from .declare import built_in, check_choice
-from .learned import Prompted
+from .learned import Preprocessed, Prompted
 from .table import BUILT_IN
 
 
 @built_in("pickscore")
 @dataclass(frozen=True)
-class PickScore(Prompted):
+class PickScore(Preprocessed, Prompted):
     """``exp(logit_scale)`` times the cosine of a CLIP ViT-H/14 trained on choices of people, about 17 to 24.
 
     Costs one pass of the image encoder a sample; each prompt is encoded once.

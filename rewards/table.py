@@ -80,6 +80,14 @@ _IMAGE_REWARD = (
 )  # fmt: skip
 _PICKSCORE = (Weights("pickscore", _CLIP_FOLDER, "MIT", hub="yuvalkirstain/PickScore_v1", size="3.9 GB"),)
 
+_MODEL_FOLDER = (
+    "config.json",
+    "model.safetensors|model.safetensors.index.json|pytorch_model.bin",
+    "preprocessor_config.json|processor_config.json",
+)
+_COUNT = (Weights("count", _MODEL_FOLDER, "by model"),)
+_VQA = (Weights("vqa-score", _MODEL_FOLDER, "by model"),)
+
 # Ranges and typical scores of learned rewards are those of the papers on images of Stable Diffusion.
 _PROMPTED = {"needs_prompt": True}
 _COSINE = {**_PROMPTED, "range": (-1.0, 1.0)}
@@ -115,6 +123,15 @@ BUILT_IN: dict[str, BuiltIn] = {
         scale_hint=0.04,
     ),
     "contrast": _image("contrast:Contrast", "standard deviation of the luminance", 0, 0.5, **_SPREAD),
+    "count": _learned(
+        "count:Count",
+        "minus the error in the numbers of objects",
+        _COUNT,
+        differentiable=False,
+        range=(None, 0),
+        typical=(-4.0, 0.0),
+        scale_hint=1.0,
+    ),
     "digit": _image("digit:Digit", "log-probability of a digit, steering classifier", None, 0, **_DIGIT),
     "digit-judge": _image("digit:DigitJudge", "the same, held-out classifier", None, 0, **_DIGIT),
     "hps-v2": _learned(
@@ -146,4 +163,14 @@ BUILT_IN: dict[str, BuiltIn] = {
     "smoothness": _image("total_variation:Smoothness", "minus the total variation", -1, 0, **_SMOOTH),
     "symmetry": _image("symmetry:Symmetry", "minus the difference to the mirror image", -1, 0, **_MIRROR),
     "total-variation": _image("total_variation:TotalVariation", "difference of neighbours", 0, 1, **_EDGES),
+    "vqa-score": _learned(
+        "vqa_score:VQAScore",
+        "probability that a model sees the prompt",
+        _VQA,
+        **_PROMPTED,
+        range=(0, 1),
+        typical=(0.0, 1.0),
+        scale_hint=0.3,
+        batch_size=8,
+    ),
 }

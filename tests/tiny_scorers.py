@@ -171,3 +171,112 @@ def image_reward_folder(folder: Path) -> Path:
     torch.save(state, folder / "ImageReward.pt")
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     return folder
+
+
+CHAT = (
+    "{% for m in messages %}USER : {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
+    "{% else %} {{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT :{% endif %}"
+)
+QUESTION = 'Does this figure show " "? Please answer yes or no. Yes No USER ASSISTANT :'
+
+
+def vlm_folder(folder: Path) -> Path:
+    """A LLaVA model: a CLIP image encoder, whose patches a Llama reads among its tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    split = pre_tokenizers.Whitespace()
+    words = [word for text in [QUESTION, *PROMPTS] for word, _ in split.pre_tokenize_str(text)]
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*special, *words, '"?', "."]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    layers = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**layers, image_size=32, patch_size=8),
+        text_config=LlamaConfig(**layers, num_key_value_heads=2, vocab_size=len(vocabulary), pad_token_id=3),
+        image_token_index=4,
+        vision_feature_layer=-1,
+    )
+    shake(LlavaForConditionalGeneration(config), 1.5, seed=5).save_pretrained(folder)
+    LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        ),
+        tokenizer=fast, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT,
+        image_token="<image>", num_additional_image_tokens=1,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+CLASSES = {0: "cat", 1: "dog", 2: "bird"}
+
+
+def detector_folder(folder: Path) -> Path:
+    """A YOLOS detector with three classes; about half of its boxes score above a third."""
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    config = YolosConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=[32, 32],
+        patch_size=8, num_detection_tokens=12, id2label=CLASSES, label2id={v: k for k, v in CLASSES.items()},
+    )  # fmt: skip
+    shake(YolosForObjectDetection(config), 2.0, seed=6).save_pretrained(folder)
+    YolosImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def qwen_folder(folder: Path) -> Path:
+    """A Qwen2-VL model, whose processor cuts images of any size into patches."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    special = ["<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    special += ["<|image_pad|>", "<|video_pad|>"]
+    split = pre_tokenizers.Whitespace()
+    words = [word for text in [QUESTION, *PROMPTS] for word, _ in split.pre_tokenize_str(text)]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*special, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|im_end|>",
+        additional_special_tokens=special[2:],
+    )  # fmt: skip
+    layers = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Qwen2VLConfig(
+        text_config={
+            **layers, "num_key_value_heads": 2, "vocab_size": len(vocabulary), "bos_token_id": 1,
+            "eos_token_id": 3, "pad_token_id": 1,
+            "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [4, 6, 6]},
+        },
+        vision_config={
+            "depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14,
+        },
+        image_token_id=6, video_token_id=7, vision_start_token_id=4, vision_end_token_id=5,
+    )  # fmt: skip
+    shake(Qwen2VLForConditionalGeneration(config), 1.5, seed=7).save_pretrained(folder)
+    chat = CHAT.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+    Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=112 * 112), tokenizer=fast,
+        video_processor=Qwen2VLVideoProcessor(), chat_template=chat,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder

@@ -122,7 +122,7 @@ def _samples_parameter(
 def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
     """Bring facts into one form: per-sample facts have length ``m``, single ones are repeated.
 
-    Conditions that are texts serve as prompts where none are given.
+    Conditions that are texts serve as prompts where none are given, and conditions that are mappings as meta.
 
     Raises:
         ConfigError: for an unknown fact, or one whose length is not ``m``.
@@ -141,7 +141,16 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
             complete[name] = value
     if "prompts" not in complete and (prompts := _texts(complete.get("conditions"))):
         complete["prompts"] = prompts
+    if "meta" not in complete and (meta := _mappings(complete.get("conditions"))):
+        complete["meta"] = meta
     return complete
+
+
+def _mappings(conditions: Any) -> list[Mapping[str, Any]] | None:
+    """Conditions that are all mappings; None if they are something else."""
+    if not isinstance(conditions, (list, tuple)) or not conditions:
+        return None
+    return list(conditions) if all(isinstance(c, Mapping) for c in conditions) else None
 
 
 def _texts(conditions: Any) -> list[str | None] | None:

@@ -38,9 +38,7 @@ class ClipFolder:
     def load(self, device: torch.device) -> ImageText:
         """Read the weights."""
         transformers = library()
-        model: Any = frozen(
-            transformers.CLIPModel.from_pretrained(self.folder, local_files_only=True), device, self.dtype
-        )
+        model = pretrained(transformers.CLIPModel, self.folder, device, self.dtype)
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
         def texts(texts: list[str]) -> Tensor:
@@ -65,6 +63,14 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         raise missing_extra("transformers", "images", "this reward") from error
     return transformers
+
+
+def pretrained(kind: Any, folder: str, device: torch.device, dtype: str) -> Any:
+    """A frozen model of transformers from a folder, never held in a larger dtype than it computes in."""
+    version = tuple(int(part) for part in library().__version__.split(".")[:2])
+    name = "dtype" if version >= (4, 56) else "torch_dtype"
+    options = {name: DTYPES[dtype], "local_files_only": True}
+    return frozen(kind.from_pretrained(folder, **options), device, dtype)
 
 
 def features(out: Any) -> Tensor:

@@ -53,6 +53,9 @@ class Fake(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that give up are part of the tests."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"

@@ -274,7 +274,11 @@ def test_bad_setting_is_said_before_anything_is_asked(options, said):
         as_reward({"name": "http", **options})
 
 
-def test_unknown_host_is_not_waited_for():
+def test_unknown_host_is_not_waited_for(monkeypatch):
+    def unknown(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(RewardError, match="names a host that nobody knows; check the url"):
         as_reward("http://no-such-host.invalid:8000")
 

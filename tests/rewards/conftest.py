@@ -20,6 +20,8 @@ def tiny_weights(tmp_path_factory):
         tiny_scorers.clip_folder(folder / "clip-vit-large-patch14")
         tiny_scorers.aesthetic_file(folder / "aesthetic")
         tiny_scorers.image_reward_folder(folder / "image-reward")
+        tiny_scorers.vlm_folder(folder / "vqa-score")
+        tiny_scorers.detector_folder(folder / "count")
         tiny_scorers.hps_file(folder / "hps-v2", patch)
         yield folder
     resident.cache_clear()

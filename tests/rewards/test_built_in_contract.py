@@ -12,9 +12,10 @@ import itscale.rewards
 from itscale.rewards import BUILT_IN
 from itscale.scoring import RewardSpec, as_reward, check_reward, known_names
 from itscale.scoring.checking import synthetic_samples
+from tests.tiny_scorers import PROMPTS
 
 EXTRAS = {"molecules": "rdkit", "images": "open_clip"}
-FACTS = {"conditions": 1, "prompts": "two cats"}
+FACTS = {"conditions": 1, "prompts": "two cats", "meta": {"counts": {"cat": 2, "dog": 1}}}
 ELSEWHERE = {"http", "isolated"}  # whose facts and scores are somebody else's; they have tests of their own
 HERE = [name for name in BUILT_IN if name not in ELSEWHERE]
 
@@ -33,7 +34,8 @@ def needed(name):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_contract(name, seed):
     reward = needed(name)
-    results = check_reward(reward, synthetic_samples(reward, seed=seed))
+    facts = {"prompts": PROMPTS, "conditions": [0, 1, 2, 3], "meta": FACTS["meta"]}
+    results = check_reward(reward, synthetic_samples(reward, seed=seed), facts)
     assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
     assert len(results) == 6
 
