@@ -62,6 +62,11 @@ def token_setup(
     dynamics = TokenProcess(model, view, template)
     kernel = decoder.build(dynamics, steps)
     times = torch.cat([kernel.times, kernel.times[-1:]])
+    if method.needs.noise and not any(kernel.is_noisy(k) for k in range(kernel.steps)):
+        raise ConfigError(
+            f"{type(method).__name__} needs noise, and {type(decoder).__name__} takes the likeliest tokens: "
+            "copies of a sequence would never part; use solver='first-hitting' or 'confidence'"
+        )
     chosen, forecast = _value(value, dynamics, times)
     return TokenSetup(
         view, decoder, dynamics, times, kernel, chosen, forecast, _cost(kernel, model, forecast, reward)

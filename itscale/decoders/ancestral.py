@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from itscale.decoders.base import TokenMove, Uniforms, free_end, nothing_hidden, uniform_levels
+from itscale.decoders.base import TokenMove, Uniforms, free_end, needs_masks, nothing_hidden, uniform_levels
 from itscale.decoders.events import check_correction
 from itscale.decoders.sharpening import PLAIN, Sharpening
 from itscale.process.categorical import draw_tokens, log_of
@@ -52,6 +52,7 @@ class AncestralTokens:
         return not (self.sharpening.is_plain or self.correct)
 
     def build(self, process: TokenProcess, steps: int | None) -> AncestralKernel:
+        needs_masks(self, process)
         if not int(process.hidden.max()):
             raise nothing_hidden()
         steps = DEFAULT_STEPS if steps is None else steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float64, Int64
@@ -87,7 +87,8 @@ class Decoder(Protocol):
         changes_law: it is a heuristic: with exact conditionals, its samples do not follow the model.
     """
 
-    has_density: ClassVar[bool]
+    @property
+    def has_density(self) -> bool: ...
 
     @property
     def changes_law(self) -> bool: ...
@@ -147,3 +148,21 @@ def no_density(name: str) -> ConfigError:
 
 def nothing_hidden() -> ConfigError:
     return ConfigError("initial hides no position, so there is nothing to generate: put the mask token there")
+
+
+def needs_one_model(decoder: Any, process: TokenProcess) -> None:
+    """Raise ConfigError for a composition, whose weights this decoder does not know."""
+    if process.powers is not None:
+        raise ConfigError(
+            f"{type(decoder).__name__} knows no weights for the composition {process.model}; use "
+            "solver='first-hitting', 'confidence' or 'ancestral'"
+        )
+
+
+def needs_masks(decoder: Any, process: TokenProcess) -> None:
+    """Raise ConfigError for a model whose noise is other tokens."""
+    if process.tokens.noise != "mask":
+        raise ConfigError(
+            f"{type(decoder).__name__} reveals hidden tokens, and the model was trained on noise="
+            f"{process.tokens.noise!r}; use solver='uniform-noise'"
+        )

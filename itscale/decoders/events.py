@@ -7,10 +7,20 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
-from itscale.decoders.base import TokenMove, Uniforms, event_count, free_end, quotas, share_of, uniform_levels
+from itscale.decoders.base import (
+    TokenMove,
+    Uniforms,
+    event_count,
+    free_end,
+    needs_masks,
+    quotas,
+    share_of,
+    uniform_levels,
+)
+from itscale.decoders.choosing import lowest
 from itscale.decoders.ordering import RULES, Rule, certainty
 from itscale.decoders.sharpening import PLAIN, Sharpening
 from itscale.errors import ConfigError
@@ -59,6 +69,7 @@ class FirstHitting:
         return not (self.sharpening.is_plain or self.correct)
 
     def build(self, process: TokenProcess, steps: int | None) -> EventKernel:
+        needs_masks(self, process)
         count = event_count(process, steps)
         order = self.order if process.powers is not None else "random"
         if order == "adapted" and count < int(process.hidden.max()):
@@ -100,6 +111,7 @@ class Confidence:
         return not (self.sharpening.is_plain or self.correct)
 
     def build(self, process: TokenProcess, steps: int | None) -> EventKernel:
+        needs_masks(self, process)
         count = event_count(process, steps)
         return EventKernel(
             count, tuple(quotas(process.hidden, count)), self.rule, self.sharpening, self.correct
@@ -225,12 +237,3 @@ class EventKernel:
             return torch.lgamma(k + 1) + torch.lgamma(n - k + 1) - torch.lgamma(n + 1)
         due = lowest(-certainty(at, self.order), at.is_masked, quota)
         return torch.where((due == chosen).all(dim=1), 0.0, -torch.inf).double()
-
-
-def lowest(keys: Tensor, among: Tensor, count: Int64[Tensor, " rows"]) -> Tensor:
-    """The ``count`` positions of lowest key per row among some; ties go to the first."""
-    order = keys.masked_fill(~among, torch.inf).argsort(dim=1, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(keys.shape[1], device=keys.device).expand_as(order)
-    )
-    return among & (rank < count[:, None])

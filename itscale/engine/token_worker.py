@@ -34,9 +34,15 @@ class TokenWorker(ValuedWorker):
     def start(self, at: Place, initial: Tensor | None = None) -> Rows:
         """Begin with what is given, and nothing else visible."""
         kernel = cast("TokenKernel", self.kernel)
+        space = self._masked.tokens
         x = self._masked.begin(at.group).to(self.device)
+        hidden = space.hides(x)
+        if space.noise == "uniform":
+            address = self._address(at, torch.arange(len(at)))
+            drawn = self.noise.uniform(Purpose.INITIAL, address, x.shape[1]).mul_(space.size).long()
+            x = torch.where(hidden, space.offset + drawn, x)
         memo = getattr(kernel, "first_memo", None)
-        return Rows(x, memo=None if memo is None else memo(x))
+        return Rows(x, memo=None if memo is None else memo(x, hidden))
 
     @torch.no_grad()
     def look(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Int64[Tensor, " rows"] | None]:
@@ -49,7 +55,7 @@ class TokenWorker(ValuedWorker):
             if rows.known is not None
             else torch.zeros(len(rows), dtype=torch.bool, device=rows.x.device)
         )
-        needed = self._needs_look(rows.x, level) & ~known
+        needed = self._masked.tokens.hides(rows.x).any(dim=1) & ~known
         asked = needed.nonzero()[:, 0]
         raw = rows.raw
         if len(asked):
@@ -64,14 +70,6 @@ class TokenWorker(ValuedWorker):
             shape = (len(rows), *experts, process.length, process.tokens.size)
             raw = torch.zeros((), device=rows.x.device).expand(shape)
         return rows.with_(raw=raw, known=None), needed.long().cpu()
-
-    def _needs_look(self, x: Tensor, level: int | Tensor) -> Tensor:
-        """Rows whose logits will be read."""
-        last = self.times.shape[0] - 2
-        if getattr(self.kernel, "revises", False):  # tokens that stand may change: looks go on to the end
-            is_open = torch.as_tensor(level, device=x.device) < last
-            return is_open.expand(len(x)).clone()
-        return (x == self._masked.tokens.mask).any(dim=1)
 
     def _asked(self, asked: Tensor, level: int | Tensor) -> Iterator[tuple[Tensor, int | Tensor]]:
         """Micro-batches of the rows to look at, with their level."""
@@ -181,6 +179,6 @@ class TokenWorker(ValuedWorker):
         """Complete sequences of a part of the rows: as they stand, or with the likeliest tokens."""
         if isinstance(level, int) and level >= self.times.shape[0] - 2:
             x = rows.x[part]
-            if not bool((x == self._masked.tokens.mask).any()):
+            if not bool(self._masked.tokens.hides(x).any()):
                 return x
         return self._evaluation(rows, level, part).denoised

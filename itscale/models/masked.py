@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -158,6 +158,7 @@ def wrap_masked(
     decode: Decoder | None = None,
     modality: str | None = None,
     null_condition: Any = None,
+    noise: Literal["mask", "uniform"] = "mask",
 ) -> WrappedMasked:
     """Make a masked model of a network of one's own.
 
@@ -177,6 +178,8 @@ def wrap_masked(
             the tokens.
         modality: what ``decode`` returns; ``"sequence"`` by default.
         null_condition: what the network takes for "no condition"; guidance needs it.
+        noise: what the network was trained on: hidden positions, or ``"uniform"``: tokens replaced by others
+            at random, which it sees without knowing which; it usually takes the time then.
 
     Raises:
         ConfigError: naming the argument at fault.
@@ -195,7 +198,7 @@ def wrap_masked(
         raise ConfigError(f"module must be callable as module(tokens), got {type(module).__name__}")
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ConfigError(f"length must be a whole number >= 1, got {length!r}")
-    space = TokenSpace(vocabulary, vocabulary if mask is None else mask, tuple(never))
+    space = TokenSpace(vocabulary, vocabulary if mask is None else mask, tuple(never), noise)
     if decode is not None and not callable(decode):
         raise ConfigError(f"decode must be callable on tokens, got {type(decode).__name__}")
     if null_condition is not None and not conditional:

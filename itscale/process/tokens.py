@@ -41,7 +41,7 @@ class TokenEvaluation:
 
     @cached_property
     def is_masked(self) -> Bool[Tensor, "rows length"]:
-        return self.x == self.process.tokens.mask
+        return self.process.tokens.hides(self.x)
 
     @cached_property
     def masks(self) -> Int64[Tensor, " rows"]:
@@ -163,11 +163,12 @@ class TokenProcess:
 
     def evaluate(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> TokenEvaluation:
         """Call the network once: one NFE per row."""
+        seen = self.tokens.shown(x)
         if not isinstance(self.model, Product):
-            return self.evaluation(x, t, self.model.predict(x, t, condition))
+            return self.evaluation(x, t, self.model.predict(seen, t, condition))
         raw: list[Tensor | None] = [None] * len(self.experts)
         for members in self._families:
-            for index, found in zip(members, self._asked(members, x, t), strict=True):
+            for index, found in zip(members, self._asked(members, seen, t), strict=True):
                 raw[index] = found
         return self.evaluation(x, t, torch.stack([r for r in raw if r is not None], dim=1))
 
