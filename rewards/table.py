@@ -41,6 +41,12 @@ def _learned(target: str, doc: str, weights: tuple[Weights, ...], **facts: Any) 
     return BuiltIn(f"itscale.rewards.{target}", facts, weights)
 
 
+def _molecule(target: str, doc: str, low: float | None, high: float | None, **facts: Any) -> BuiltIn:
+    """A reward on molecules, by RDKit."""
+    common = {"modality": "molecule", "extra": "molecules", "licence": "Apache-2.0, RDKit BSD-3-Clause"}
+    return BuiltIn(f"itscale.rewards.{target}", {**common, "doc": doc, "range": (low, high), **facts})
+
+
 # What save_pretrained of transformers writes for a CLIP model, and open_clip's push_to_hf_hub.
 _CLIP_FOLDER = (
     "config.json",
@@ -134,6 +140,7 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "digit": _image("digit:Digit", "log-probability of a digit, steering classifier", None, 0, **_DIGIT),
     "digit-judge": _image("digit:DigitJudge", "the same, held-out classifier", None, 0, **_DIGIT),
+    "docking": _molecule("docking:Docking", "minus the energy of a docking program", None, None),
     "hps-v2": _learned(
         "hps_v2:HPSv2",
         "human preference score, version 2",
@@ -143,6 +150,10 @@ BUILT_IN: dict[str, BuiltIn] = {
         scale_hint=0.03,
         version="2.1",
     ),
+    "hydrogen-acceptors": _molecule(
+        "descriptor:HydrogenAcceptors", "number, or the wish for a window", None, None
+    ),
+    "hydrogen-donors": _molecule("descriptor:HydrogenDonors", "number, or the wish for a window", None, None),
     "image-reward": _learned(
         "image_reward:ImageReward", "how well an image answers its prompt", _IMAGE_REWARD, **_RANKED
     ),
@@ -153,16 +164,30 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),
     "jpeg-incompressibility": _image("jpeg:JpegIncompressibility", "the size as JPEG", 0, None, **_JPEG),
+    "logp": _molecule("descriptor:LogP", "octanol-water partition, or the wish for a window", None, None),
+    "molecular-weight": _molecule(
+        "descriptor:MolecularWeight", "daltons, or the wish for a window", None, None
+    ),
+    "no-alerts": _molecule("alerts:NoAlerts", "1 without PAINS and Brenk alerts", 0, 1),
+    "novelty": _molecule("similarity:Novelty", "difference from reference molecules", 0, 1),
+    "penalized-logp": _molecule("drug_likeness:PenalizedLogP", "logP less SA and large rings", None, None),
     "pickscore": _learned("pickscore:PickScore", "which image people would pick", _PICKSCORE, **_PICKED),
+    "qed": _molecule("drug_likeness:QED", "drug-likeness", 0, 1),
+    "rings": _molecule("descriptor:Rings", "number, or the wish for a window", None, None),
+    "rotatable-bonds": _molecule("descriptor:RotatableBonds", "number, or the wish for a window", None, None),
     "scene-count": _image("scene:SceneCount", "minus the error in the counts of a scene", None, 0, **_SCENE),
     "scene-judge": _image(
         "scene:SceneJudge", "1 if a scene is as asked for, held-out network", 0, 1, **_SCENE
     ),
     "scene-match": _image("scene:SceneMatch", "1 if a scene is exactly as asked for", 0, 1, **_SCENE),
     "scene-relation": _image("scene:SceneRelation", "how far left is from being left", -1, 0, **_SCENE),
+    "similarity": _molecule("similarity:Similarity", "Tanimoto similarity to reference molecules", 0, 1),
     "smoothness": _image("total_variation:Smoothness", "minus the total variation", -1, 0, **_SMOOTH),
+    "substructure": _molecule("alerts:Substructure", "1 with a SMARTS pattern in it", 0, 1),
     "symmetry": _image("symmetry:Symmetry", "minus the difference to the mirror image", -1, 0, **_MIRROR),
+    "synthesizability": _molecule("drug_likeness:Synthesizability", "ease of synthesis, (10 - SA) / 9", 0, 1),
     "total-variation": _image("total_variation:TotalVariation", "difference of neighbours", 0, 1, **_EDGES),
+    "tpsa": _molecule("descriptor:TPSA", "polar surface, or the wish for a window", None, None),
     "vqa-score": _learned(
         "vqa_score:VQAScore",
         "probability that a model sees the prompt",

@@ -34,7 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "vision",
         "interpolants scoring noise",
         "networks budget pictures",
-        "types scenes",
+        "types scenes task_pool",
         "errors",
     )
 )

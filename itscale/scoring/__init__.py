@@ -6,7 +6,7 @@ the engine makes, and keeps NaN, wrong shapes and failing samples away from the 
 
 from itscale.scoring.cache import Cached
 from itscale.scoring.checking import CheckResult, check_reward
-from itscale.scoring.composable import log, minimum
+from itscale.scoring.composable import geometric_mean, log, minimum
 from itscale.scoring.convert import as_reward
 from itscale.scoring.decorate import reward
 from itscale.scoring.images import as_image_batch
@@ -23,6 +23,7 @@ __all__ = [
     "as_image_batch",
     "as_reward",
     "check_reward",
+    "geometric_mean",
     "known_names",
     "log",
     "minimum",

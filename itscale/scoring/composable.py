@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,24 @@ def minimum(*rewards: Any) -> Reward:
     if len(rewards) < 2:
         raise ConfigError(f"minimum needs at least two rewards, got {len(rewards)}")
     return _combine(rules.Minimum(), *rewards)
+
+
+def geometric_mean(*rewards: Any, weights: Sequence[float] | None = None) -> Reward:
+    """The weighted geometric mean of rewards from 0 upwards: good only where all are, as desirabilities are.
+
+    Raises:
+        ConfigError: for a single reward, or weights that are not one positive number each.
+
+    Reference:
+        Derringer and Suich (1980), "Simultaneous Optimization of Several Response Variables", J. Quality
+        Technology 12:214.
+    """
+    if len(rewards) < 2:
+        raise ConfigError(f"geometric_mean needs at least two rewards, got {len(rewards)}")
+    found = tuple(_finite(w, "a weight") for w in (weights or [1.0] * len(rewards)))
+    if len(found) != len(rewards) or min(found) <= 0:
+        raise ConfigError(f"geometric_mean: weights must be a number above 0 for each reward, got {found}")
+    return _combine(rules.GeometricMean(found), *rewards)
 
 
 def add_arithmetic(cls: type) -> None:

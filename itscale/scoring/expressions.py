@@ -16,6 +16,7 @@ LONGEST = 2000
 FUNCTIONS: dict[str, Callable[..., Reward]] = {
     "log": composable.log,
     "minimum": composable.minimum,
+    "geometric_mean": composable.geometric_mean,
     "clip": lambda reward, low=None, high=None: as_reward(reward).clip(low, high),
     "standardise": lambda reward, mean, std: as_reward(reward).standardise(mean, std),
     "gate": lambda reward, condition, otherwise=-float("inf"): as_reward(reward).gate(condition, otherwise),
@@ -97,7 +98,13 @@ def _call(node: ast.Call, name: str, text: str) -> Reward:
         positional, arguments = _literals(node, text)
         return build(names.load(name), names.canonical(name), positional, arguments)
     values = [_value(argument, text) for argument in node.args]
-    options = {k.arg: _value(k.value, text) for k in node.keywords if k.arg is not None}
+    options = {
+        k.arg: _literal(k.value, text)
+        if isinstance(k.value, (ast.List, ast.Tuple))
+        else _value(k.value, text)
+        for k in node.keywords
+        if k.arg is not None
+    }
     try:
         return FUNCTIONS[name](*values, **options)
     except TypeError as error:

@@ -102,6 +102,23 @@ class Minimum:
 
 
 @dataclass(frozen=True)
+class GeometricMean:
+    """``prod_k max(r_k, 0)^(w_k / sum w)``: zero as soon as one is."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        total = sum(self.weights)
+        factors = [value.clamp(min=0) ** (w / total) for value, w in zip(values, self.weights, strict=True)]
+        return torch.stack(factors).prod(dim=0)  # over operands
+
+    def text(self, *names: str) -> str:
+        equal = len(set(self.weights)) == 1
+        end = "" if equal else f", weights=[{', '.join(f'{w:g}' for w in self.weights)}]"
+        return f"geometric_mean({', '.join(names)}{end})"
+
+
+@dataclass(frozen=True)
 class Gate:
     """``r_1`` where ``r_2 > 0``, ``otherwise`` elsewhere."""
 
