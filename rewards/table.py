@@ -140,6 +140,17 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "digit": _image("digit:Digit", "log-probability of a digit, steering classifier", None, 0, **_DIGIT),
     "digit-judge": _image("digit:DigitJudge", "the same, held-out classifier", None, 0, **_DIGIT),
+    "dna-binding": BuiltIn(
+        "itscale.rewards.dna_binding:DnaBinding",
+        {
+            "modality": "sequence",
+            "doc": "binding of a transcription factor, measured for every 8-mer",
+            "range": (None, None),
+            "typical": (-1.6, 1.7),
+            "scale_hint": 1.0,
+            "licence": "Apache-2.0",
+        },
+    ),
     "docking": _molecule("docking:Docking", "minus the energy of a docking program", None, None),
     "hps-v2": _learned(
         "hps_v2:HPSv2",

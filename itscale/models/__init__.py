@@ -10,6 +10,7 @@ _NAMES = {
     "Enumerable": "itscale.models.enumerable",
     "EpsilonScaled": "itscale.models.epsilon_scaled",
     "GaussianMixture": "itscale.models.analytic",
+    "EventLaw": "itscale.models.event_law",
     "Given": "itscale.models.base",
     "LinearTilt": "itscale.models.linear_tilt",
     "MeanReverting": "itscale.models.mean_reverting",
@@ -27,6 +28,7 @@ __all__ = [
     "BUNDLED",
     "Enumerable",
     "EpsilonScaled",
+    "EventLaw",
     "GaussianMixture",
     "Given",
     "LinearTilt",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from itscale.models.bundled import BUNDLED
     from itscale.models.enumerable import Enumerable
     from itscale.models.epsilon_scaled import EpsilonScaled
+    from itscale.models.event_law import EventLaw
     from itscale.models.likelihood import log_prob
     from itscale.models.linear_tilt import LinearTilt
     from itscale.models.loading import load
