@@ -18,10 +18,11 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     for floor in (
         "cli experiments",
         "advice",
-        "verify runs",
+        "verify runs active",
         "sampling compose",
         "preparation translation diagnostics denoising_mcmc",
         "token_setup",
+        "preparation translation diagnostics denoising_mcmc minority inbetweening",
         "methods",
         "engine",
         "pools guides ascent values scheduled",

@@ -73,7 +73,7 @@ class Restored(ABC):
     def init(self, engine: Engine, plan: Plan) -> State:
         return State(engine.look(engine.start(plan.particles)))
 
-    def step(self, engine: Engine, state: State) -> State:
+    def step(self, engine: Engine, state: Any) -> State:
         p = engine.propose(state.particles, kernel=self.kernel(engine))
         if int(p.level[0, 0]) == engine.steps:
             return State(engine.score(p), is_done=True)
@@ -322,7 +322,7 @@ class PnPDM(Restored):
     def init(self, engine: Engine, plan: Plan) -> SplitState:
         return SplitState(self._descended(engine, engine.start(plan.particles)))
 
-    def step(self, engine: Engine, state: SplitState) -> SplitState:
+    def step(self, engine: Engine, state: Any) -> SplitState:
         p = state.particles
         path = engine.process.interpolant if engine.process is not None else None
         assert path is not None

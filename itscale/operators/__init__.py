@@ -15,6 +15,7 @@ from itscale.operators.linear import Bicubic, LinearFunction, Projection
 from itscale.operators.nonlinear import Exposure, Function, PhaseRetrieval, Quantise
 from itscale.operators.observed import Coordinates, Observed, affine_of
 from itscale.operators.spectral import BlockAverage, Dense, Mask
+from itscale.operators.stacked import Stacked
 
 __all__ = [
     "Bicubic",
@@ -40,6 +41,7 @@ __all__ = [
     "Projection",
     "Quantise",
     "SpectralOperator",
+    "Stacked",
     "affine_of",
     "from_deepinv",
     "likelihood_of",
