@@ -39,12 +39,17 @@ def target() -> GaussianMixture:
     return GaussianMixture([1.0] * 40, means, [std] * 40, interpolant=VE(0.01, 10.0))
 
 
+def weighted(q: GaussianMixture, seed: int) -> tuple[Tensor, Tensor]:
+    """Many draws of q with the weights that make them draws of ``q^3``."""
+    x = q.sample(200_000, torch.Generator().manual_seed(seed))
+    return x, torch.softmax((POWER - 1) * q.log_prob(x.double()), 0)
+
+
 def exact(q: GaussianMixture, n: int, seed: int = 1) -> Tensor:
-    """Draws of ``q^3``: of many of q, weighted by ``q^2``."""
+    """Draws of ``q^3``."""
+    x, weights = weighted(q, seed)
     generator = torch.Generator().manual_seed(seed)
-    x = q.sample(200_000, generator)
-    weights = torch.softmax((POWER - 1) * q.log_prob(x.double()), 0)
-    return x[torch.multinomial(weights, n, generator=generator)]
+    return x[torch.multinomial(weights, n, replacement=True, generator=generator)]
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:
@@ -78,7 +83,8 @@ def off(
     """Sample ``q^3`` and say how far off the groups are."""
     q = target()
     truth = exact(q, DRAWS)
-    share = torch.bincount(q.mode_of(exact(q, 40_000, 2).double()), minlength=40) / 40_000
+    x, weights = weighted(q, 2)
+    share = torch.bincount(q.mode_of(x.double()), weights, minlength=40)
     result = sample(
         (q**POWER).corrected(gauge=gauge),  # type: ignore[arg-type]
         method=method,

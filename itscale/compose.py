@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from itscale.errors import ConfigError
-from itscale.models.algebra import Exponent, Product
+from itscale.models.algebra import Exponent, Product, Ramp
 from itscale.models.superposition import EqualDensity, Mixture
 
 Divergence = Literal["exact", "hutchinson"]
@@ -106,6 +106,7 @@ __all__ = [
     "EqualDensity",
     "Mixture",
     "Product",
+    "Ramp",
     "equal_density",
     "geometric_mean",
     "guidance",

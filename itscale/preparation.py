@@ -11,7 +11,7 @@ from itscale.budget import Budget
 from itscale.decoders import Decoder
 from itscale.errors import ConfigError
 from itscale.grids import Grid, get_grid, validate_grid
-from itscale.methods import SMC, Cost, Method, Plan, Unguided, get_method
+from itscale.methods import FKC, SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.algebra import Product
 from itscale.models.base import Given, Model
 from itscale.models.composition import Composition
@@ -98,7 +98,7 @@ def prepare(
     Raises:
         ConfigError, BudgetError: as ``sample``.
     """
-    chosen = _sized(_method(method, reward), n, particles)
+    chosen = _sized(_method(method, reward, model), n, particles)
     if chosen.needs.reward and reward is None:
         raise ConfigError(f"{type(chosen).__name__} needs reward=; without one use method='unguided'")
     if chosen.needs.gradient and getattr(model, "tokens", None) is None:
@@ -234,10 +234,12 @@ def describe(value: Any) -> Any:
     return repr(value) if where is None else f"{value.__module__}:{where}"
 
 
-def _method(method: str | Method | None, reward: Any) -> Method:
-    if method is None:
-        return Unguided() if reward is None else SMC()
-    return get_method(method)
+def _method(method: str | Method | None, reward: Any, model: Model) -> Method:
+    if method is not None:
+        return get_method(method)
+    if reward is not None:
+        return SMC()
+    return FKC() if isinstance(model, Product) else Unguided()
 
 
 def _value(
@@ -273,8 +275,13 @@ def _kind(model: Model) -> type[ContinuousProcess]:
 
 
 def _default_view(method: Method, solver: str | Solver | None, model: Model) -> ODE | SDE:
-    """The SDE where a method or an estimate of densities needs noise, unless the solver brings it along."""
+    """The SDE where a method or an estimate of densities needs noise, unless the solver brings it along.
+
+    And for products: along the ODE particles collapse where exponents sum to more than 1.
+    """
     chosen = None if solver is None else get_solver(solver)
+    if isinstance(model, Product):
+        return SDE() if chosen is None or chosen.is_stochastic else ODE()
     brings = getattr(chosen, "brings_noise", False) and not (chosen and chosen.is_stochastic)
     if trait(model, "distilled") and chosen is None:
         return SDE(diffusion=Renoise())

@@ -144,7 +144,7 @@ class FKC:
         p = engine.propose(p)
         p = self._weighted(engine, p if is_last else engine.look(p))
         if aside is not None:
-            aside = engine.propose(aside, recorded=False)
+            aside = engine.propose(replace(aside, move=p.move - 1), recorded=False)  # by the same noise
             aside = aside if is_last else engine.look(aside)
         return replace(state, particles=p, is_done=is_last, uncorrected=aside)
 

@@ -26,6 +26,27 @@ GAUGES = ("gaussian", "adaptive", "velocity-sum", "none")
 WEIGHTS = ("trapezoid", "euler", "kernel")
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """An exponent that changes evenly in time, from ``start`` at the noise to ``end`` at the data."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.end)):
+            raise ConfigError(f"a ramp needs two finite numbers, got {self.start!r} and {self.end!r}")
+
+    def __call__(self, t: float) -> float:
+        return self.start + (self.end - self.start) * t
+
+    def __mul__(self, factor: float) -> Ramp:
+        return Ramp(self.start * factor, self.end * factor)
+
+    def __repr__(self) -> str:
+        return f"ramp({self.start:g}, {self.end:g})"
+
+
 class Composable:
     """What every model can do: ``a ** 0.7 * b``, ``a / b``, ``a | b``, ``a & b``, ``a.tilted(reward)``."""
 
@@ -75,6 +96,8 @@ class Term:
 
     def __repr__(self) -> str:
         name = name_of(self.model)
+        if isinstance(self.exponent, Ramp):
+            return f"{name} ** {self.exponent}"
         if callable(self.exponent):
             return f"{name} ** {getattr(self.exponent, '__name__', 'exponent')}(t)"
         return name if self.exponent == 1 else f"{name} ** {self.exponent:g}"
@@ -238,6 +261,9 @@ class Product(Composition, Composable):
 def _times(first: Exponent, second: Exponent) -> Exponent:
     if first == 1:
         return second
+    for ramp, number in ((first, second), (second, first)):
+        if isinstance(ramp, Ramp) and not callable(number):
+            return ramp * number
     if callable(first) or callable(second):
         return lambda t: _value(first, t) * _value(second, t)
     return float(first) * float(second)

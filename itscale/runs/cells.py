@@ -71,7 +71,8 @@ class Cell:
 
     @cached_property
     def method(self) -> Any:
-        default = "smc" if self.has_reward else "unguided"
+        plain = "fkc" if self.model.name == "product" else "unguided"
+        default = "smc" if self.has_reward else plain
         return rooms.METHOD.make(
             {"name": default, **(self.values.get("method") or {})}, "method", rooms.ROOMS
         )
@@ -113,7 +114,7 @@ class Cell:
     @cached_property
     def process(self) -> ODE | SDE:
         if self.values.get("process") is None:
-            return SDE() if self.method.needs.noise else ODE()
+            return SDE() if self.method.needs.noise or self.model.is_composition else ODE()
         return rooms.PROCESS.make(self.values["process"], "process", rooms.ROOMS)
 
     @cached_property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itscale import interpolants
 from itscale.models.analytic import GaussianMixture
+from itscale.models.composition import Composition
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import Evaluation
 
@@ -24,6 +25,8 @@ DENOISING = "minus the model's denoising error on the sample"
 
 def density_kind(model: Any) -> str | None:
     """Return what ``density`` measures for a model, None where it measures nothing."""
+    if isinstance(model, Composition):
+        return None
     if isinstance(model, GaussianMixture):
         return LOG_PROB
     if hasattr(model, "interpolant") and math.prod(model.event_shape) <= LARGEST_STATE:

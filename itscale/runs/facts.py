@@ -31,7 +31,7 @@ PACKAGES = (
 
 def facts(config: Config) -> dict[str, Any]:
     """Return the facts that ``env.json`` holds; nothing in them changes a result."""
-    models = {cell.model.name: cell.model.load() for cell in config.cells}
+    models = {name: model for cell in config.cells for name, model in cell.model.networks().items()}
     device = config.cells[0].pool.device if hasattr(config.cells[0].pool, "device") else None
     return {
         "itscale": __version__,

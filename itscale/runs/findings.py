@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from itscale.runs.comparison import Board, Series, paired
+from itscale.runs.composed import composition_findings
 from itscale.runs.record import RunRecord
 from itscale.runs.table import interval_text, number
 
@@ -13,7 +14,7 @@ def findings(board: Board) -> list[str]:
     """Return the sentences that open a report."""
     best, said = board.best, []
     if best is None:
-        return ["No cell has a reward to report."]
+        return composition_findings(board) or ["No cell has a reward to report."]
     top = best.dearest
     mean = top.interval("reward")
     at = board.decimals["reward"]

@@ -12,10 +12,11 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from itscale.engine import Step
-from itscale.particles import effective_sample_size
+from itscale.particles import effective_sample_size, resample
 from itscale.result import Result
 from itscale.runs.cells import Cell
 from itscale.runs.density import density, density_kind
+from itscale.runs.draws import facts_of
 
 MEASURES = (
     "reward",
@@ -34,8 +35,8 @@ class Measured:
     """Per group, in the order of the cell's groups.
 
     Attributes:
-        answer: slot of the sample that the method hands over: the one of highest reward, or the first of
-            an unguided run, which does not look at rewards.
+        answer: slot of the sample that the method hands over: the one of highest reward, the first of an
+            unguided run, which does not look at rewards, or one drawn by weight where there are weights.
         values: measure -> one number per group, NaN where there is none. ``reward``, ``held_out`` and
             ``density`` are those of the answer; of an unguided run ``reward`` and ``held_out`` are the means
             over its samples, which is what any one of them is worth. ``reward_mean`` and ``held_out_mean``
@@ -53,6 +54,8 @@ def measure(cell: Cell, result: Result) -> Measured:
     answer = torch.zeros(result.groups, dtype=torch.int64)
     if is_steered and has_reward:
         answer = result.best().index[:, 0]
+    elif not cell.method.needs.reward and result.claim["target"] == "tilted":
+        answer = _drawn(result)
     values = {
         "reward_mean": _weighted_mean(result.rewards, result.weights),
         "held_out_mean": _weighted_mean(result.held_out, result.weights),
@@ -103,6 +106,7 @@ def summarise(cell: Cell, result: Result, measured: Measured) -> dict[str, Any]:
         "dead_groups": result.dead_groups,
         "warnings": result.warnings,
         "resampled_at": _resampled_at(result),
+        "composition": facts_of(cell, result),
         "per_group": {
             **{name: values.tolist() for name, values in measured.values.items()},
             "nfe": list(spent.nfe),
@@ -180,6 +184,12 @@ def diversity(samples: Tensor) -> Float64[Tensor, " g"]:
     if n < 2:
         return torch.full((flat.shape[0],), torch.nan, dtype=torch.float64)
     return torch.cdist(flat, flat).sum(dim=(1, 2)) / (n * (n - 1))
+
+
+def _drawn(result: Result) -> Int64[Tensor, " g"]:
+    """A slot per group in proportion to weight: where the middle of the cumulated weights lies."""
+    middle = torch.full((result.groups, 1), 0.5, dtype=torch.float64)
+    return resample(result.log_weights, middle, "systematic", m=1).ancestors[:, 0]
 
 
 def _unique_eves(result: Result) -> Float64[Tensor, " g"] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from itscale.engine import Step
 from itscale.pools import Pool
 from itscale.runs.cells import Cell
+from itscale.runs.draws import save_draws
 from itscale.runs.images import save_answers
 from itscale.runs.measure import measure, sample_rows, summarise, trace_rows
 from itscale.runs.posterior import posterior, save
@@ -106,6 +107,7 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
     )
     measured = measure(cell, result)
     files = save_answers(folder, cell, result, measured)
+    save_draws(folder, cell, result)
     if cell.run.save:
         result.save(folder / "cells" / cell.key)
     row = summarise(cell, result, measured)

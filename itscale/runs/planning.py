@@ -89,7 +89,7 @@ def plan(config: Config) -> RunPlan:
         ConfigError, BudgetError: for the first cell that cannot run, naming it.
     """
     cells = tuple(plan_cell(cell) for cell in config.cells)
-    models = {id(m): m for m in (cell.model.load() for cell in config.cells)}
+    models = {id(m): m for cell in config.cells for m in cell.model.networks().values()}
     return RunPlan(cells, sum(_weights_bytes(m) for m in models.values()))
 
 

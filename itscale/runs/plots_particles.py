@@ -18,7 +18,7 @@ MOST_PANELS = 3
 def weighted_series(board: Board) -> list[Series]:
     """Return the series whose particles carried weights or were resampled, the best first."""
     found = []
-    for series in board.steered:
+    for series in board.series:
         trace, n = series.dearest.trace, series.dearest.row["particles"]
         if n > 1 and any(row["ess"] < n * (1 - 1e-6) for row in trace):
             found.append(series)

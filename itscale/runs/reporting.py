@@ -12,6 +12,7 @@ from itscale import __version__
 from itscale.errors import ConfigError, missing_extra
 from itscale.runs import documents, plots, plots_particles
 from itscale.runs.comparison import Board, Entry, Series, board
+from itscale.runs.composed import composition_lines, draw_compositions
 from itscale.runs.config import load_config
 from itscale.runs.curves import Curve, Curves, Point, curves, plain_curves
 from itscale.runs.findings import findings, unfinished
@@ -85,6 +86,7 @@ def _page(records: list[RunRecord], shown: Board, lines: Curves, pictures: Galle
         "tree": plots_particles.family_tree(shown),
         "histogram": plots.histogram(shown),
         "points": points,
+        "compositions": draw_compositions(shown),
     }
     return {
         "version": __version__,
@@ -96,6 +98,8 @@ def _page(records: list[RunRecord], shown: Board, lines: Curves, pictures: Galle
         "has_held_out": shown.has_held_out,
         "density_kind": next((e.row["density_kind"] for s in shown.series for e in s.entries), None),
         "lines": [_line(shown, s, e) for s in shown.series for e in s.entries],
+        "compositions": composition_lines(shown),
+        "has_reward": shown.best is not None,
         "units": lines.units,
         "points": [_point(shown, curve, point) for curve in lines.curves for point in curve.points],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from itscale.models.bundled import BUNDLED
 from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
 from itscale.process import ODE, SDE, Coefficient, Epsilon, Natural, get_diffusion
+from itscale.runs.compositions import COMPOSITIONS, expert_settings
 from itscale.runs.documents import canonical
 from itscale.runs.problems import PROBLEM
 from itscale.runs.schema import Room, check_keys, check_options
@@ -75,6 +77,7 @@ def gaussian_mixture(
 MODELS: dict[str, Callable[..., Any]] = {
     "gaussian-mixture": gaussian_mixture,
     **{name: entry.load for name, entry in BUNDLED.items()},
+    **COMPOSITIONS,
 }
 MODEL = Room("model", MODELS, list_with="itscale models")
 
@@ -111,7 +114,32 @@ class ModelSetting:
         known = [*inspect.signature(MODELS[name]).parameters, "condition", "guidance"]
         check_keys(rest, known, "model", f"model {name!r}")
         check_options(MODELS[name], rest, "model", {})
-        return cls(name, condition, float(guidance), rest)
+        setting = cls(name, condition, float(guidance), rest)
+        if setting.is_composition and (condition is not None or guidance != 1):
+            raise ConfigError(f"model.condition and model.guidance belong to the experts of a {name}")
+        for i, expert in enumerate(setting.experts):
+            try:
+                cls.read(expert)
+            except ConfigError as error:
+                where = re.sub(r"\bmodel(?=[.:]|$)", f"model.experts.{i}", str(error), count=1)
+                raise type(error)(where) from error
+        return setting
+
+    @property
+    def is_composition(self) -> bool:
+        """Whether it stands for several models."""
+        return self.name in COMPOSITIONS
+
+    @property
+    def experts(self) -> list[dict[str, Any]]:
+        """The models of a composition as mappings, without exponents; none of any other model."""
+        return expert_settings(self.options.get("experts"), self.name) if self.is_composition else []
+
+    def networks(self) -> dict[str, Any]:
+        """Return what is loaded, by name: the model, or each expert of a composition."""
+        if not self.is_composition:
+            return {self.name: self.load()}
+        return {e["name"]: ModelSetting.read(e).load() for e in self.experts}
 
     def load(self) -> Any:
         """Return the model; one that was loaded before is shared."""

@@ -72,7 +72,8 @@ def sample(
     """Sample a model, steered towards a reward if there is one.
 
     Without a reward: independent samples of the ODE by DPM-Solver++(2M). With one: SMC on the SDE with the
-    natural diffusion coefficient by the second-order SDE solver, for the law p(x) exp(tilt * r(x)).
+    natural diffusion coefficient by the second-order SDE solver, for the law p(x) exp(tilt * r(x)). A
+    product of models is sampled by Feynman-Kac correctors on that SDE.
 
     Args:
         model: a model: ``itscale.load("digits")``, ``models.wrap(...)``, ``models.GaussianMixture(...)``.

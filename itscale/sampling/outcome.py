@@ -33,6 +33,8 @@ def make_result(
     final = engine.finish(p)
     is_law = engine.process is None or engine.process.is_law
     claim = method.claim if is_law else Claim(None)
+    if engine.process is not None and engine.process.has_rates and claim.target == "base":
+        claim = Claim(None)  # the sum of scores followed without weights: no law is known of it
     if engine.process is not None and engine.process.is_fitted and claim.evidence is not None:
         claim = replace(claim, evidence="consistent")
     has_evidence = claim.evidence is not None and not truncated

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itscale.verify.check import Check
+from itscale.verify.composed import composed_laws
 from itscale.verify.ground import marginals, random_numbers, resampling
 from itscale.verify.tilted import problem, tilted_laws
 
 
 def run_battery(quick: bool = False, full: bool = False) -> list[Check]:
-    """Check random numbers, resampling, marginals, and every method that claims a target.
+    """Check random numbers, resampling, marginals, compositions, and every method that claims a target.
 
     Methods that are searches claim nothing and are not judged. Seeds are fixed: the outcome is the same
     every time on one machine.
@@ -23,4 +24,5 @@ def run_battery(quick: bool = False, full: bool = False) -> list[Check]:
     checks = random_numbers()
     checks += resampling(20_000 if quick else 200_000)
     checks += marginals(20_000 if quick else 100_000)
+    checks += composed_laws(particles=256, groups=groups, quick=quick)
     return checks + tilted_laws(problems, particles=256, groups=groups, quick=quick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -130,11 +131,14 @@ def test_groups_are_fitted_alone_and_few_particles_take_the_usual_gauge():
 def test_what_is_uncorrected_is_the_same_run_without_weights():
     a, b = experts()
     settings = {"steps": 15, "process": SDE(), "groups": 2, "seed": 6}
-    done = itscale.sample(a * b, method=FKC(particles=8, uncorrected=5), **settings)
-    alone = itscale.sample(a * b, method="unguided", n=5, **settings)
-    assert torch.equal(done.uncorrected, alone.samples)
+    method = FKC(particles=8, uncorrected=5, ess_threshold=1.0)
+    done = itscale.sample(a * b, method=method, **settings)
+    bare = itscale.sample(a * b, method=FKC(particles=8, uncorrected=5, ess_threshold=0.0), **settings)
+    assert torch.equal(bare.uncorrected, bare.samples[:, :5])  # the same noise, and nothing resampled
+    assert torch.equal(done.uncorrected, bare.uncorrected)
+    assert not torch.equal(done.uncorrected, done.samples[:, :5])
     assert list(done.spent.nfe) == [13 * 15] * 2
-    without = itscale.sample(a * b, method=FKC(particles=8), **settings)
+    without = itscale.sample(a * b, method=replace(method, uncorrected=0), **settings)
     assert torch.equal(done.samples, without.samples)
     assert without.uncorrected is None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 RECIPES: dict[str, str] = {
     "inpainting": "reconstruct digits from noisy measurements: five problems, five methods at equal cost",
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
+    "composition": "digits that are a 3 and a 5 at once: a product of two conditions, weighted and not",
     "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
     "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
