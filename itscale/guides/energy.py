@@ -28,6 +28,7 @@ class Climb:
         rho, mu: (moves,) strengths at every level.
         width: (moves,) standard deviation of the smoothing.
         by_ratio: divide the push through the network by the square root of the step's signal ratio.
+        as_score: add the gradient to the score of the state, times rho, in place of adding it to the move.
         value: what the state is worth for the weights; None is the reward of the denoised sample.
 
     Reference:
@@ -43,6 +44,7 @@ class Climb:
     samples: int = 0
     tilt: float = 1.0
     by_ratio: bool = True
+    as_score: bool = False
     value: MeasuredNearby | None = None
 
     @property
@@ -80,6 +82,8 @@ class Climb:
         pushed."""
         if prospect.alpha == 0:
             return 0.0
+        if self.as_score:
+            return self.rho[prospect.level] * prospect.sigma**2 / prospect.alpha
         if self.by_ratio:  # of the signals: alpha^2 / (alpha^2 + sigma^2) here over that ahead
             strength *= prospect.alpha_ahead / prospect.alpha * math.sqrt(ratio)
         return strength / prospect.pulled

@@ -137,6 +137,8 @@ class DPS(Guided):
 
     Attributes:
         zeta: step size, .3 to 1.
+        form: ``"step"`` subtracts the gradient from the move, as published; ``"score"`` takes ``zeta`` times
+            it for the gradient of a log-likelihood, as deepinv does, which is stronger at high noise.
         prior_std: of the twist that weights go by, as in ``PiGDM``.
 
     Reference:
@@ -145,12 +147,15 @@ class DPS(Guided):
     """
 
     zeta: float = 1.0
+    form: Literal["step", "score"] = "step"
     prior_std: float = 1.0
     is_scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive("zeta", self.zeta)
+        if self.form not in ("step", "score"):
+            raise ConfigError(f"form must be step or score, got {self.form!r}")
         _check_positive("prior_std", self.prior_std)
 
     @property
@@ -164,10 +169,11 @@ class DPS(Guided):
         moves = engine.steps - 1
         return Climb(
             engine.observed,
-            rho=(2 * self.zeta,) * moves,
+            rho=((2 if self.form == "step" else 1) * self.zeta,) * moves,
             mu=(0.0,) * moves,
             width=(0.0,) * moves,
             by_ratio=False,
+            as_score=self.form == "score",
             value=_weighing(engine, self.prior_std),
         )
 
