@@ -123,7 +123,7 @@ class RandomProjections(Problem):
         measurements: how many.
     """
 
-    measurements: int = 48
+    measurements: int = 32
 
     def operator(self, shape: tuple[int, ...]) -> Dense:
         generator = torch.Generator().manual_seed(TRUTH_SEED)
@@ -131,7 +131,7 @@ class RandomProjections(Problem):
         if not 1 <= self.measurements <= d:
             raise ConfigError(f"problem.measurements must be in [1, {d}], got {self.measurements}")
         matrix = torch.randn(self.measurements, d, generator=generator, dtype=torch.float64) / math.sqrt(d)
-        return Dense(4 * matrix, shape)  # so that digits give values of some tenths
+        return Dense(2 * matrix, shape)  # so that digits give values of some tenths
 
 
 @dataclass(frozen=True, kw_only=True)
