@@ -14,6 +14,7 @@ from itscale.runs.cells import Cell
 from itscale.runs.config import Config
 from itscale.runs.density import density_rows
 from itscale.sampling import PILOT_PARTICLES, profile_looks, shipped_profile
+from itscale.sampling.prompting import check_prompts
 
 STATES_HELD = 6  # states, network outputs, history, samples, and a gathered copy of each kind
 
@@ -102,10 +103,12 @@ def prepare_cell(cell: Cell) -> Setup:
     model = cell.model.load()
     try:
         model.encode(cell.conditions)
+        reward, held_out = cell.sketch(), cell.reward("held_out")
+        check_prompts(cell.conditions, reward=reward, held_out=held_out)
         return prepare(
             model,
-            reward=cell.sketch(),
-            held_out=cell.reward("held_out"),
+            reward=reward,
+            held_out=held_out,
             method=cell.method,
             steps=cell.run.steps,
             process=cell.process,

@@ -36,6 +36,7 @@ from itscale.sampling.inputs import (
 from itscale.sampling.loop import OnInterrupt, run
 from itscale.sampling.outcome import make_result, with_decoded
 from itscale.sampling.pilots import PILOT_SEED, Draw, default_profile, scaled_tilt
+from itscale.sampling.prompting import check_prompts
 from itscale.sampling.shipped import mismatches, shipped_profile
 from itscale.scoring import Reward, as_reward
 from itscale.solvers import Solver
@@ -125,6 +126,7 @@ def sample(
         reward, tilt = model.reward, model.tilt
     scorer = None if reward is None else as_reward(reward)
     judge = None if held_out is None else as_reward(held_out)
+    check_prompts(conditions, reward=scorer, held_out=judge)
     space = getattr(model, "tokens", None)
     template = None
     if space is not None and initial is not None:

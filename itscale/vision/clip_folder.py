@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,22 @@ def pretrained(kind: Any, folder: str, device: torch.device, dtype: str) -> Any:
     version = tuple(int(part) for part in library().__version__.split(".")[:2])
     name = "dtype" if version >= (4, 56) else "torch_dtype"
     options = {name: DTYPES[dtype], "local_files_only": True}
-    return frozen(kind.from_pretrained(folder, **options), device, dtype)
+    with _without_progress():
+        return frozen(kind.from_pretrained(folder, **options), device, dtype)
+
+
+@contextlib.contextmanager
+def _without_progress() -> Iterator[None]:
+    """Keep the library's bars out of those of a run."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def features(out: Any) -> Tensor:
