@@ -69,6 +69,11 @@ def advise(
             does not vary.
         BudgetError: if the budget does not pay for one particle.
     """
+    if getattr(model, "tokens", None) is not None:
+        raise ConfigError(
+            "advise measures how denoised samples change along continuous paths, and this is a masked model; "
+            "compare methods in a sweep instead: itscale sweep"
+        )
     _check(goal, tilt, want, trajectories)
     limits = _budget(budget)
     scorer, judge = as_reward(reward), None if held_out is None else as_reward(held_out)

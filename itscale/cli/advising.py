@@ -87,7 +87,7 @@ def advise(
             want=want,
             condition=cell.model.condition,
             steps=steps,
-            process=cell.process,
+            process=cast(Any, cell.process),
             guidance=cell.model.guidance,
             seed=seed,
             held_out=held_out,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.models.base import Model
 from itscale.models.image_flow import ImageFlow
 from itscale.networks.scene_unet import SceneUNet
 from itscale.networks.shipped import with_weights
@@ -83,10 +82,11 @@ class SceneFlow(ImageFlow):
 
 
 class Bundled(NamedTuple):
-    """A bundled model: how to load it, and what it is in one line."""
+    """A bundled model: how to load it, what it is in one line, and whether it is a masked model."""
 
-    load: Callable[[], Model]
+    load: Callable[[], Any]
     description: str
+    is_masked: bool = False
 
 
 def load_digits() -> DigitFlow:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from itscale import __version__
 from itscale.budget import Budget
 from itscale.errors import ConfigError
-from itscale.process import ODE, SDE
+from itscale.process import ODE, SDE, Masking
 from itscale.runs import documents, layers, rooms
 from itscale.runs.problems import PROBLEM, Draw, Measured, Problem, measured, sketch
 from itscale.runs.schema import build, check_keys, plain
@@ -27,7 +27,7 @@ class RunSettings:
     """The section ``run``.
 
     Attributes:
-        steps: intervals of the time grid.
+        steps: intervals of the time grid, 50 by default; of a masked model, one per position by default.
         tilt: exponent on the reward, or ``"auto"``.
         groups: independent runs (seeds), as a count or as absolute indices; None is one per condition.
         seed: all randomness, together with the group index.
@@ -36,7 +36,7 @@ class RunSettings:
         save: also keep every sample and state of a cell, as ``Result.save`` writes them.
     """
 
-    steps: int = 50
+    steps: int | None = None
     tilt: float | Literal["auto"] = 1.0
     groups: int | list[int] | None = None
     seed: int = 0
@@ -101,7 +101,7 @@ class Cell:
             self.process if isinstance(self.process, SDE) else SDE(),
             self.solver if isinstance(self.process, SDE) else None,
             self.run.grid,
-            self.run.steps,
+            self.steps,
             self.run.seed,
             model.load(),
         )
@@ -112,15 +112,21 @@ class Cell:
         return self.reward() if self.problem is None else as_reward(sketch(self.problem, self.model.load()))
 
     @cached_property
-    def process(self) -> ODE | SDE:
+    def process(self) -> ODE | SDE | Masking:
         if self.values.get("process") is None:
+            if self.model.is_masked:
+                return Masking()
             return SDE() if self.method.needs.noise or self.model.is_composition else ODE()
         return rooms.PROCESS.make(self.values["process"], "process", rooms.ROOMS)
 
     @cached_property
     def solver(self) -> Any:
         value = self.values.get("solver")
-        return None if value is None else rooms.SOLVER.make(value, "solver", rooms.ROOMS)
+        if value is None:
+            return None
+        if self.model.is_masked:
+            return rooms.DECODER.make(value, "solver", {"inner": rooms.DECODER})
+        return rooms.SOLVER.make(value, "solver", rooms.ROOMS)
 
     @cached_property
     def value(self) -> Any:
@@ -140,10 +146,18 @@ class Cell:
             section["budget"] = build(Budget, section["budget"], "run.budget", {})
         budget = section.pop("budget", None)
         made = build(RunSettings, section, "run", rooms.ROOMS)
-        settings = RunSettings(**{**vars(made), "budget": budget})
-        if settings.steps < 1:
+        steps = made.steps
+        if steps is None and not self.model.is_masked:
+            steps = 50
+        settings = RunSettings(**{**vars(made), "budget": budget, "steps": steps})
+        if settings.steps is not None and settings.steps < 1:
             raise ConfigError(f"run.steps is {settings.steps}: it should be at least 1")
         return settings
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run, to show: of a masked model that takes the default, its positions."""
+        return self.model.load().event_shape[0] if self.run.steps is None else self.run.steps
 
     @cached_property
     def groups(self) -> list[int]:

@@ -130,7 +130,7 @@ def plan_cell(cell: Cell) -> CellPlan:
     calls = sizes.reward_calls
     if reward is not None and not setup.method.needs.reward:
         calls = max(calls, sizes.particles)  # scored once at the end, though nothing is steered
-    pilot = PILOT_PARTICLES * cell.run.steps * cell.model.load().rows_per_look
+    pilot = PILOT_PARTICLES * cell.steps * cell.model.load().rows_per_look
     pilot = groups * pilot if cell.run.tilt == "auto" else 0
     shipped = reward is not None and shipped_profile(setup.process, reward, cell.conditions)
     if setup.method.needs.profile and not shipped:

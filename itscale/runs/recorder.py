@@ -32,7 +32,7 @@ class Recorder:
     def started(self, cell: Cell) -> None:
         rows = self.plans[cell.key].all_rows
         self._started[cell.key] = time.perf_counter()
-        self.tell(CellStarted(*self._place(cell), cell.run.steps, rows))
+        self.tell(CellStarted(*self._place(cell), cell.steps, rows))
         self.store.log(f"cell {cell.key} ({cell.label}) starts, {rows} network rows")
 
     def moved(self, cell: Cell, progress: Progress) -> None:

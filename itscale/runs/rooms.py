@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from itscale.decoders import DECODERS, get_decoder
 from itscale.errors import ConfigError
 from itscale.grids import GRIDS, get_grid
 from itscale.interpolants import INTERPOLANTS, get_interpolant
@@ -18,7 +19,7 @@ from itscale.models.analytic import GaussianMixture
 from itscale.models.bundled import BUNDLED
 from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
-from itscale.process import ODE, SDE, Coefficient, Epsilon, Natural, get_diffusion
+from itscale.process import ODE, SDE, Coefficient, Epsilon, Masking, Natural, get_diffusion
 from itscale.runs.compositions import COMPOSITIONS, expert_settings
 from itscale.runs.documents import canonical
 from itscale.runs.problems import PROBLEM
@@ -27,13 +28,14 @@ from itscale.scoring import names
 from itscale.solvers import SOLVERS, get_solver
 from itscale.values import VALUES, get_value
 
-PROCESSES: dict[str, type] = {"ode": ODE, "sde": SDE}
+PROCESSES: dict[str, type] = {"ode": ODE, "sde": SDE, "masking": Masking}
 DIFFUSIONS: dict[str, type] = {"natural": Natural, "coefficient": Coefficient, "epsilon": Epsilon}
 POOLS: dict[str, type] = {"local": Local}
 
 METHOD = Room("method", METHODS, list_with="itscale methods")
 PROCESS = Room("process", PROCESSES)
 SOLVER = Room("solver", SOLVERS, get_solver, "itscale solvers")
+DECODER = Room("solver of a masked model", DECODERS, get_decoder)
 VALUE = Room("value", VALUES, get_value)
 POOL = Room("pool", POOLS)
 GRID = Room("time grid", GRIDS, get_grid)
@@ -59,7 +61,14 @@ SWEPT: dict[str, Room] = {
 }
 """Section -> room, for sections whose options are those of the thing they name and nothing else."""
 
-_EVERY_ROOM = {**ROOMS, "process": PROCESS, "value": VALUE, "pool": POOL, "problem": PROBLEM}
+_EVERY_ROOM = {
+    **ROOMS,
+    "decoder": DECODER,
+    "process": PROCESS,
+    "value": VALUE,
+    "pool": POOL,
+    "problem": PROBLEM,
+}
 
 
 def gaussian_mixture(
@@ -140,6 +149,15 @@ class ModelSetting:
         if not self.is_composition:
             return {self.name: self.load()}
         return {e["name"]: ModelSetting.read(e).load() for e in self.experts}
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether it is a masked model; one of the user's own is loaded to tell."""
+        if self.is_composition:
+            return any(ModelSetting.read(expert).is_masked for expert in self.experts)
+        if self.name in BUNDLED:
+            return BUNDLED[self.name].is_masked
+        return self.name not in MODELS and getattr(self.load(), "tokens", None) is not None
 
     def load(self) -> Any:
         """Return the model; one that was loaded before is shared."""

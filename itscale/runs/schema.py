@@ -124,6 +124,8 @@ def check_value(value: Any, annotation: Any, path: str) -> Any:
     Raises:
         ConfigError: if it is of another type; ``"16"`` is no number, and 1 is no truth value.
     """
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        return build(annotation, value, path, {})
     adapter = _adapter(annotation)
     if adapter is None:
         return value

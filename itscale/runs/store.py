@@ -115,7 +115,7 @@ class Store:
     def write_contents(self, plans: Mapping[str, CellPlan]) -> None:
         """Write what the run will hold, for those who read the folder before it is finished."""
         contents = [
-            {"cell": c.key, "label": c.label, "steps": c.run.steps, "rows": plans[c.key].all_rows}
+            {"cell": c.key, "label": c.label, "steps": c.steps, "rows": plans[c.key].all_rows}
             for c in self.config.cells
         ]
         records.write_json(self.folder / CONTENTS, contents)

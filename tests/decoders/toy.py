@@ -54,3 +54,13 @@ def other(seed: int = 8) -> Enumerable:
 def tv(a: Tensor, b: Tensor) -> float:
     """Total variation."""
     return float((a - b).abs().sum() / 2)
+
+
+def chain() -> Enumerable:
+    """Model A by a name that a configuration can hold."""
+    return toy().model
+
+
+def zeros(sequences: Tensor) -> Tensor:
+    """Reward: how many tokens are 0."""
+    return (sequences == 0).sum(1).float()
