@@ -92,8 +92,9 @@ def dna_tokens(texts: Sequence[str]) -> Int64[Tensor, "m length"]:
         ConfigError: for letters other than A, C, G and T.
     """
     for text in texts:
-        if not isinstance(text, str) or (strange := set(text.upper()) - set(LETTERS)):
-            named = f"letter {min(strange)!r} of {text!r}" if isinstance(text, str) else f"{text!r}"
+        strange = set(text.upper()) - set(LETTERS) if isinstance(text, str) else {text}
+        if strange:
+            named = f"letter {min(strange)!r} of {text!r}" if isinstance(text, str) else repr(text)
             raise ConfigError(f"DNA is written in the letters A, C, G and T, got {named}")
     rows = [[LETTERS.index(letter) for letter in text.upper()] for text in texts]
     return torch.tensor(rows, dtype=torch.int64).reshape(len(texts), -1)

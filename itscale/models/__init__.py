@@ -19,6 +19,7 @@ _NAMES = {
     "disagreement": "itscale.models.stitching",
     "load": "itscale.models.loading",
     "log_prob": "itscale.models.likelihood",
+    "masked_language_model": "itscale.models.language",
     "stitched": "itscale.models.stitching",
     "wrap": "itscale.models.wrapped",
     "wrap_masked": "itscale.models.masked",
@@ -38,6 +39,7 @@ __all__ = [
     "disagreement",
     "load",
     "log_prob",
+    "masked_language_model",
     "stitched",
     "wrap",
     "wrap_masked",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from itscale.models.enumerable import Enumerable
     from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.event_law import EventLaw
+    from itscale.models.language import masked_language_model
     from itscale.models.likelihood import log_prob
     from itscale.models.linear_tilt import LinearTilt
     from itscale.models.loading import load
