@@ -5,6 +5,7 @@ from __future__ import annotations
 from itscale.verify.check import Check
 from itscale.verify.composed import composed_laws
 from itscale.verify.ground import marginals, random_numbers, resampling
+from itscale.verify.posterior import posteriors
 from itscale.verify.tilted import problem, tilted_laws
 
 
@@ -25,4 +26,5 @@ def run_battery(quick: bool = False, full: bool = False) -> list[Check]:
     checks += resampling(20_000 if quick else 200_000)
     checks += marginals(20_000 if quick else 100_000)
     checks += composed_laws(particles=256, groups=groups, quick=quick)
+    checks += posteriors(particles=64, groups=groups, quick=quick)
     return checks + tilted_laws(problems, particles=256, groups=groups, quick=quick)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from itscale.methods import METHODS, SMC, Beam, NestedSMC
-from itscale.verify import run_battery
+from itscale.methods import METHODS, SMC, Beam, ConjugateSMC, NestedSMC
+from itscale.verify import posterior, run_battery
 from itscale.verify.check import judge
 from itscale.verify.tilted import ENTRANTS, Entrant, problem, tilted_laws
 
@@ -23,7 +23,7 @@ def test_every_method_that_claims_the_tilted_law_is_judged(battery):
 
 
 def test_every_method_of_the_table_that_claims_the_tilted_law_is_an_entrant():
-    judged = {type(entrant.method) for entrant in ENTRANTS}
+    judged = {type(entrant.method) for entrant in (*ENTRANTS, *posterior.ENTRANTS)}
     claiming = {kind for kind in METHODS.values() if kind().claim.target == "tilted"}
     assert claiming | {Beam} <= judged  # a beam claims it in its unbiased form only
 
@@ -54,6 +54,22 @@ def test_dropped_weights_fail_the_battery(monkeypatch):
     monkeypatch.setattr("itscale.verify.tilted.ENTRANTS", (Entrant("dropping", Dropping()),))
     checks = tilted_laws([problem("linear", 1.0)], particles=64, groups=16, quick=False)
     assert not any(c.passed for c in checks if c.quantity in ("E[r]", "log Z"))
+
+
+def test_posteriors_of_a_measurement_are_right():
+    assert [c for c in posterior.posteriors(particles=64, groups=48, quick=False) if not c.passed] == []
+
+
+def test_a_likelihood_counted_twice_fails_the_battery(monkeypatch):
+    class Twice(ConjugateSMC):
+        """Multiplies the likelihood once more at the end."""
+
+        def _plus(self, p, gain):
+            is_end = int(p.level[0, 0]) == 50
+            return super()._plus(p, gain + p.value if is_end else gain)
+
+    monkeypatch.setattr("itscale.verify.posterior.ENTRANTS", (Entrant("twice", Twice()),))
+    assert not all(c.passed for c in posterior.posteriors(particles=64, groups=48, quick=False))
 
 
 def test_uncorrected_nested_smc_claims_nothing():
