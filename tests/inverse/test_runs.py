@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import itscale
 from itscale import runs
 from itscale.errors import ConfigError
+from itscale.grids.through_grid import Through
 from itscale.methods import (
     AFDPS,
     DAPS,
@@ -42,6 +43,7 @@ from itscale.operators import (
     PoissonLikelihood,
 )
 from itscale.operators.metrics import best_of_symmetries, misfit, psnr, ssim
+from itscale.runs.posterior import LEVELS, coverage
 from itscale.runs.posterior_table import lines
 from itscale.runs.recipes import recipe_path
 from tests.engine.setting import Network
@@ -356,3 +358,51 @@ def test_fidelity_agrees_with_the_library():
     assert float(ssim(noisy, truth).mean()) == pytest.approx(float(theirs), abs=2e-3)
     peak = metrics.peak_signal_noise_ratio(noisy, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
     torch.testing.assert_close(psnr(noisy, truth).float(), peak, rtol=1e-5, atol=1e-5)
+
+
+def test_coverage_is_that_of_the_intervals():
+    """Truth and 400 samples from one law: intervals of 64 dependent projections, pooled over 40 truths."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(16, 16, generator=generator) / 4
+
+    def held(width: float) -> Tensor:
+        found = []
+        for _ in range(40):
+            x = torch.randn(400, 16, generator=generator) @ mixing
+            truth = (torch.randn(16, generator=generator) @ mixing).reshape(1, 4, 4)
+            w = torch.full((400,), 1 / 400, dtype=torch.float64)
+            found.append(coverage(width * x.reshape(-1, 1, 4, 4), w, truth))
+        return torch.tensor(found)
+
+    right = held(1.0)
+    error = right.std(0) / 40**0.5  # truths are independent, projections of one truth are not
+    assert bool(((right.mean(0) - torch.tensor(LEVELS)).abs() < 4.89 * error).all())
+    assert float(held(0.5).mean(0)[2]) < 0.75  # half as wide as they should be
+
+
+def test_coverage_counts_weights_and_not_samples():
+    x = torch.cat([torch.zeros(50, 1, 4, 4), 100 * torch.ones(50, 1, 4, 4)])
+    x = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    w = torch.cat([torch.full((50,), 0.02), torch.zeros(50)]).double()
+    assert coverage(x, w, torch.zeros(1, 4, 4))[2] > 0.95
+    assert coverage(x, w.flip(0), torch.zeros(1, 4, 4))[2] < 0.05  # of projections that nearly cancel
+
+
+def test_a_grid_goes_through_the_levels_it_is_given():
+    path = itscale.interpolants.Linear()
+    times = Through((0.5, 0.052, 0.05))(path, 20, 0.0)
+    assert len(times) == 21
+    assert bool((times.diff() > 0).all())
+    kappa = path.kappa(times[1:-1])
+    for wanted in (0.5, 0.052, 0.05):
+        assert float((kappa / wanted - 1).abs().min()) < 1e-9
+    with pytest.raises(ConfigError, match="do not fit into 3 steps"):
+        Through((0.5, 0.4, 0.3))(path, 3, 0.0)
+
+
+def test_the_recipe_from_the_command_line(tmp_path, capsys):
+    overrides = ["problem.name=deblurring", "run.seed=3", "method=ddnm", "run.budget=null"]
+    config = runs.load_config("inpainting", [*overrides, "method.particles=2", "run.steps=5"])
+    summary = runs.run(config, out=tmp_path / "one")
+    assert summary.exit_code == 0
+    assert [line.problem for line in lines(summary.rows)] == ["deblurring"]
