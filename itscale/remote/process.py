@@ -98,7 +98,9 @@ class Child:
         self.versions: dict[str, str] = {}
         self.wanted: list[str] = []
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._last_words: deque[str] = deque(maxlen=REMEMBERED_LINES)
         atexit.register(self.close)
 
@@ -115,7 +117,8 @@ class Child:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._listener.start()
         where, _, attribute = s.target.rpartition(":")
         target = f"{os.path.abspath(where)}:{attribute}" if where.endswith(".py") else s.target
         request = {"target": target, "arguments": json.loads(s.arguments), "form": s.form}
@@ -160,8 +163,8 @@ class Child:
     def close(self) -> None:
         """End the process, if it runs."""
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is None or os.getpid() != self._owner:
+            return  # a fork of this process holds a copy of this object, and not the child
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
@@ -170,6 +173,8 @@ class Child:
                     stream.close()
 
     def _ask(self, request: dict[str, Any], allowed: float) -> dict[str, Any]:
+        if os.getpid() != self._owner:
+            self._process, self._owner = None, os.getpid()
         if self._process is None:
             self.start()
         return self._exchange(request, allowed, "call_timeout")
@@ -216,6 +221,8 @@ class Child:
             code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed its output"
+        if self._listener is not None:
+            self._listener.join(timeout=5)  # until its last words are read
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     @property

@@ -176,6 +176,24 @@ def test_reward_travels_and_starts_its_own_child():
     assert copy.leaf.function._child() is not first
 
 
+def test_fork_of_the_parent_gets_a_child_of_its_own():
+    code = (
+        "import os, sys\nimport torch\nfrom itscale.scoring import as_reward\n"
+        f"r = as_reward({{'name': 'isolated', 'python': sys.executable, 'target': '{FILE}:Red'}})\n"
+        "first = r.leaf.function._child()._process.pid\nbatch = torch.ones(2, 3, 4, 4)\n"
+        "if os.fork() == 0:\n"
+        "    assert r.score(batch).values.tolist() == [1, 1]\n"
+        "    assert r.leaf.function._child()._process.pid != first\n"
+        "    sys.exit(0)\n"
+        "assert os.wait()[1] == 0\n"
+        "assert r.score(batch).values.tolist() == [1, 1]\n"
+        "assert r.leaf.function._child()._process.pid == first\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_child_ends_with_its_parent(tmp_path):
     code = (
         "import os, sys\nfrom itscale.scoring import as_reward\n"
