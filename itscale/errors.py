@@ -38,6 +38,10 @@ class NonFiniteState(ItscaleError, FloatingPointError):
     """Too many particles reached a NaN or an infinity."""
 
 
+class PoolError(ItscaleError):
+    """A place to compute cannot be had, or broke down for good."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x' or 'y'?`` for close matches of ``name``, or an empty string."""
     close = difflib.get_close_matches(str(name).lower(), [str(k) for k in known], n=3, cutoff=0.5)

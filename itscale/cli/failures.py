@@ -12,6 +12,7 @@ from itscale.errors import (
     ItscaleError,
     MissingExtra,
     NonFiniteState,
+    PoolError,
     RewardError,
     UnknownName,
 )
@@ -25,6 +26,7 @@ _KINDS: tuple[tuple[type[BaseException], str, str], ...] = (
     (MissingExtra, "an optional package is not installed", "'itscale doctor' shows what to install"),
     (RewardError, "the reward broke its contract", "'itscale check-reward NAME' shows where"),
     (NonFiniteState, "the states left the range of their dtype", "use more steps, or a smaller tilt"),
+    (PoolError, "the cluster could not be used", "'itscale doctor --ray' shows what it can do"),
     (ItscaleError, "the run cannot go on", "run again with --debug for the traceback"),
     (BaseException, "itscale did not expect this", "run again with --debug for the traceback"),
 )
