@@ -1,4 +1,4 @@
-"""``itscale sweep``: many cells on one machine, and how far they are."""
+"""``itscale sweep``: many cells on one machine or a cluster, and how far they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 
 from itscale.cli.output import as_duration, print_json, print_line, print_table, stdout_kept_clean
 from itscale.cli.running import DryRun, Json, Out, Resume, Work, execute
+from itscale.errors import ConfigError
 
 if TYPE_CHECKING:
     from itscale.runs import RunStatus
+    from itscale.runs.cluster import Cluster
 
 Source = Annotated[
     str, typer.Argument(metavar="FILE.yaml|DIR", help="A file, a recipe's name, or a sweep's folder.")
@@ -30,7 +32,21 @@ Workers = Annotated[
     typer.Option(help="Processes that compute.", show_default="one per GPU, or per core without one"),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Torch threads of each.", show_default="cores divided by workers")
+    int | None,
+    typer.Option(help="Torch threads of each.", show_default="cores divided by workers; 1 on a cluster"),
+]
+SweepPool = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="local|ray|ADDRESS",
+        help="Where workers are: processes, a Ray of the sweep's own, or the cluster at HOST:PORT or auto.",
+        show_default="local",
+    ),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(help="GPUs of each worker on a cluster, fractions too.", show_default="1 if it has any"),
 ]
 Status = Annotated[bool, typer.Option("--status", help="Say how far the sweep is, from its files, and stop.")]
 
@@ -41,6 +57,8 @@ def sweep(
     out: Out = None,
     workers: Workers = None,
     threads: Threads = None,
+    pool: SweepPool = None,
+    gpus: Gpus = None,
     resume: Resume = False,
     status: Status = False,
     dry_run: DryRun = False,
@@ -55,15 +73,23 @@ def sweep(
     if is_folder:
         source, out = str(folder / "config.yaml"), out or folder
     work = Work(source, overrides or [], out, resume, dry_run, as_json, ["sweep", source], is_sweep=True)
-    with stdout_kept_clean():
-        from itscale.runs.executors import default_workers
-
-        workers = default_workers() if workers is None else workers
     if dry_run:
         execute(work)
         return
-    options = ["--workers", str(workers), *(["--threads", str(threads)] if threads else [])]
-    execute(work, options, workers=workers, threads=threads)
+    given = {"--workers": workers, "--threads": threads, "--pool": pool, "--gpus": gpus}
+    options = [word for name, value in given.items() if value is not None for word in (name, f"{value}")]
+    execute(work, options, workers=workers, threads=threads, cluster=_cluster(pool, gpus))
+
+
+def _cluster(pool: str | None, gpus: float | None) -> Cluster | None:
+    if pool not in (None, "local"):
+        with stdout_kept_clean():
+            from itscale.runs.cluster import Cluster
+
+            return Cluster.named(pool, gpus)
+    if gpus is not None:
+        raise ConfigError("--gpus shares out a cluster's GPUs; give --pool ray or an address with it")
+    return None
 
 
 def _folder(source: str, overrides: list[str], out: Path | None, is_folder: bool) -> Path:

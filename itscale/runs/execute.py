@@ -9,6 +9,7 @@ from typing import Any
 
 from itscale.errors import ConfigError
 from itscale.pools import Pool
+from itscale.runs.cluster import Cluster
 from itscale.runs.config import Config, load_config
 from itscale.runs.events import RunStarted
 from itscale.runs.executors import check_counts, choose_executor
@@ -47,8 +48,9 @@ def run(
     resume: bool = False,
     on_event: Listener | None = None,
     pool: Pool | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
     threads: int | None = None,
+    cluster: Cluster | None = None,
 ) -> RunSummary:
     """Run every cell that is not done yet.
 
@@ -61,19 +63,25 @@ def run(
         resume: go on in ``out``, or in the newest folder of this configuration.
         on_event: called with what happens, see ``itscale.runs.events``.
         pool: where to compute, in place of the configuration's ``pool``.
-        workers: cells computed at once. 1 computes them in this process; more start processes, each of which
-            loads the models it needs once, so a script must call this below ``if __name__ == "__main__":``.
+        workers: cells computed at once; None is one per GPU, or per core. 1 computes them in this process;
+            more start processes, each of which loads the models it needs once, so a script must call this
+            below ``if __name__ == "__main__":``.
         threads: of torch in each worker; None is the cores divided by the workers, or for one worker what is
-            set. Equal numbers of threads give equal bits, whatever the number of workers.
+            set. Equal numbers of threads give equal bits, whatever the number of workers. On a cluster None
+            is 1, and as many CPUs are set aside.
+        cluster: where workers are, in place of processes of this machine.
 
     Raises:
         ConfigError, BudgetError: before anything runs, for settings that cannot work, a folder that holds
             something else, or one that a live process is using.
-        ItscaleError: if a worker process cannot start; the run can be resumed.
+        MissingExtra: for a cluster without Ray installed here.
+        ItscaleError: if a worker cannot start or finds no place; the run can be resumed.
     """
     check_counts(workers, threads)
     if not isinstance(config, Config):
         config = load_config(config)
+    if cluster is not None:
+        cluster.check(config.cells, workers or 1)
     plans = {planned.key: planned for planned in plan(config).cells}
     folder = choose_folder(config, out, resume)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +95,7 @@ def run(
         interrupted = False
         try:
             tell(RunStarted(folder, len(config.cells), sum(cell.key in done for cell in config.cells)))
-            executor = choose_executor(workers, threads, len(left))
+            executor = choose_executor(workers, threads, len(left), cluster)
             executor.execute(left, folder, pool, recorder)
         except KeyboardInterrupt:
             interrupted = True

@@ -15,6 +15,7 @@ import torch
 from itscale.errors import ConfigError
 from itscale.pools import Pool
 from itscale.runs.cells import Cell
+from itscale.runs.cluster import Cluster
 from itscale.runs.outcomes import attempt
 from itscale.runs.recorder import Recorder
 
@@ -48,15 +49,22 @@ class InProcess:
                 recorder.ended(cell, attempt(cell, folder, pool, functools.partial(recorder.moved, cell)))
 
 
-def choose_executor(workers: int, threads: int | None, cells: int) -> Executor:
+def choose_executor(
+    workers: int | None, threads: int | None, cells: int, cluster: Cluster | None = None
+) -> Executor:
     """Return the executor for a number of workers, of which no more are started than there are cells.
 
     Args:
-        workers: processes; 1 is this one.
+        workers: processes; 1 is this one, None one per GPU or per core.
         threads: of torch in each; None is the cores divided by the workers, or for one worker what is set.
         cells: how many are left to compute.
+        cluster: where the workers are, in place of this machine's processes.
     """
-    workers = min(workers, cells)
+    if cluster is not None:
+        from itscale.runs.ray_cells import RayCells
+
+        return RayCells(cluster, workers, threads)
+    workers = min(default_workers() if workers is None else workers, cells)
     if workers <= 1:
         return InProcess(threads)
     from itscale.runs.processes import Processes
@@ -64,7 +72,7 @@ def choose_executor(workers: int, threads: int | None, cells: int) -> Executor:
     return Processes(workers, threads or max(1, cores() // workers))
 
 
-def check_counts(workers: int, threads: int | None) -> None:
+def check_counts(workers: int | None, threads: int | None) -> None:
     """Raise ConfigError for a number of workers or threads below 1."""
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:

@@ -33,10 +33,11 @@ class Queue:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells = list(cells)
+        self.models = {cell.key: _model(cell) for cell in cells}
         self.held: dict[int, str] = {}  # worker -> model of its last cell
 
-    def __bool__(self) -> bool:
-        return bool(self.cells)
+    def __len__(self) -> int:
+        return len(self.cells)
 
     def take(self, worker: int) -> Cell | None:
         """Return the next cell for a worker, or None if nothing is left."""
@@ -44,11 +45,11 @@ class Queue:
             return None
         own = self.held.get(worker)
         others = {model for number, model in self.held.items() if number != worker}
-        same = (cell for cell in self.cells if _model(cell) == own)
-        free = (cell for cell in self.cells if _model(cell) not in others)
+        same = (cell for cell in self.cells if self.models[cell.key] == own)
+        free = (cell for cell in self.cells if self.models[cell.key] not in others)
         cell = next(same, None) or next(free, None) or self.cells[0]
         self.cells.remove(cell)
-        self.held[worker] = _model(cell)
+        self.held[worker] = self.models[cell.key]
         return cell
 
     def put_back(self, cell: Cell) -> None:
