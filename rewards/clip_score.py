@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -48,6 +48,7 @@ class ClipScore(Preprocessed, Prompted):
     weights: str | None = None
     quick_gelu: bool | None = None
     scale: float = 1
+    library: ClassVar[str] = "open_clip"
 
     def __post_init__(self) -> None:
         check_choice(self.name, "scale", self.scale, SCALES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,7 @@ class HPSv2(Preprocessed, Prompted):
 
     version: str = "2.1"
     weights: str | None = None
+    library: ClassVar[str] = "open_clip"
 
     def __post_init__(self) -> None:
         check_choice(self.name, "version", self.version, VERSIONS)

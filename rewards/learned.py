@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from itscale.errors import ConfigError
+from itscale.errors import ConfigError, missing_extra
 from itscale.scoring import RewardSpec
 from itscale.scoring.decorate import FACTS_ATTRIBUTE
 from itscale.vision.image_text import resident
@@ -28,14 +29,20 @@ class Learned:
         dtype: in which the network computes; scores are float32 always.
         device: where it lives; by default where the images are.
         allow_download: fetch missing weights from the hub.
+
+    Attributes:
+        library: the module that builds the network; looked for, and imported only when used.
     """
 
     dtype: str = "float32"
     device: str | None = field(default=None, repr=False)
     allow_download: bool = field(default=False, repr=False)
     _source: Any = field(init=False, repr=False)
+    library: ClassVar[str] = "transformers"
 
     def __post_init__(self) -> None:
+        if importlib.util.find_spec(self.library) is None:
+            raise missing_extra(self.library, "images", f"reward {self.name!r}")
         check_choice(self.name, "dtype", self.dtype, DTYPES)
         object.__setattr__(self, "_source", self._find())
 

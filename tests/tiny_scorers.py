@@ -70,13 +70,13 @@ def word_tokenizer(folder: Path, words: list[str], tokens: int = 16) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<|startoftext|>", "<|endoftext|>", "<unk>"]
+    special = ["<unk>", "!", "<|startoftext|>", "<|endoftext|>"]  # 0 and 2 as ends have meanings of their own
     vocabulary = {word: i for i, word in enumerate([*special, *dict.fromkeys(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|startoftext|> $A <|endoftext|>",
-        special_tokens=[(token, vocabulary[token]) for token in special[:2]],
+        special_tokens=[(token, vocabulary[token]) for token in special[2:]],
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<|endoftext|>", eos_token="<|endoftext|>",
@@ -92,7 +92,7 @@ def clip_folder(folder: Path, crop: int = 32) -> Path:
     word_tokenizer(folder, words, 77)
     layers = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPConfig(
-        text_config={**layers, "vocab_size": len(set(words)) + 3, "eos_token_id": 1, "bos_token_id": 0},
+        text_config={**layers, "vocab_size": len(set(words)) + 4, "eos_token_id": 3, "bos_token_id": 2},
         vision_config={**layers, "image_size": crop, "patch_size": 8},
         projection_dim=32,
     )

@@ -71,9 +71,12 @@ class Detector:
         sizes = [tuple(images.shape[-2:])] * len(images)
         if self.model.config.model_type in GROUNDED:
             return self._grounded(outputs, inputs["input_ids"][0], len(classes), threshold, sizes)
-        find = self.processor.post_process_object_detection
-        if self.is_open and hasattr(self.processor, "post_process_grounded_object_detection"):
-            find = self.processor.post_process_grounded_object_detection
+        name = (
+            "post_process_grounded_object_detection"  # transformers 5; before it open ones shared the other
+        )
+        if not self.is_open or not hasattr(self.processor, name):
+            name = "post_process_object_detection"
+        find = getattr(self.processor, name)
         found = find(outputs, threshold=threshold, target_sizes=sizes)
         if self.is_open:
             return [{key: f[key] for key in ("boxes", "scores", "labels")} for f in found]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from itscale.errors import ConfigError
+from itscale.errors import ConfigError, MissingExtra
 from itscale.rewards import hps_v2
 from itscale.scoring import as_reward
 from itscale.vision.image_text import ImageText
@@ -234,3 +234,17 @@ def test_architecture_of_hps_is_that_of_its_library():
     import open_clip
 
     assert hps_v2.ARCHITECTURE in open_clip.list_models()
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("clip-score", "open_clip"), ("hps-v2", "open_clip"), ("pickscore", "transformers")]
+)
+def test_absent_library_is_said_at_the_start(name, module, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == module else find(n, *a))
+    with pytest.raises(
+        MissingExtra, match=rf"reward '{name}' needs '{module}'.*pip install 'itscale\[images\]'"
+    ):
+        as_reward(name)

@@ -9,7 +9,7 @@ from itscale.errors import ConfigError
 from itscale.scoring import as_reward
 from itscale.vision.detection import Detector
 from itscale.vision.preprocessing import as_pillow
-from tests.tiny_scorers import CLASSES, images
+from tests.tiny_scorers import CLASSES, images, shake, word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("tiny_weights")
 
@@ -91,8 +91,6 @@ def grounding(tmp_path_factory):
         SwinConfig,
     )
 
-    from tests.tiny_scorers import shake
-
     folder = tmp_path_factory.mktemp("grounding")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "cat", "red", "dog"]
     words += [f"[unused{i}]" for i in range(1100 - len(words))]  # the model knows the stops by BERT's numbers
@@ -172,3 +170,45 @@ def test_bad_setting_is_said_at_the_start(options, said):
 def test_sample_without_wishes_is_said(facts, said):
     with pytest.raises(ConfigError, match=said):
         as_reward("count").score(images(2), facts)
+
+
+def test_texts_are_looked_for_by_owl(tmp_path):
+    """A detector whose labels are positions among the texts."""
+    from transformers import (
+        AutoTokenizer,
+        OwlViTConfig,
+        OwlViTForObjectDetection,
+        OwlViTImageProcessor,
+        OwlViTProcessor,
+    )
+
+    word_tokenizer(tmp_path, ["cat", "red", "dog"], 16)
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    special = {"vocab_size": 7, "max_position_embeddings": 16, "eos_token_id": 3, "bos_token_id": 2}
+    config = OwlViTConfig(
+        text_config={**layers, **special, "pad_token_id": 3},
+        vision_config={**layers, "image_size": 32, "patch_size": 8},
+        projection_dim=32,
+    )
+    model = shake(OwlViTForObjectDetection(config), 1.5, seed=8)
+    with torch.no_grad():  # logits of several units about zero
+        model.class_head.logit_shift.weight.zero_()
+        model.class_head.logit_shift.bias.zero_()
+        model.class_head.logit_scale.bias.fill_(10.0)
+    model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    OwlViTProcessor(OwlViTImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(
+        tmp_path
+    )
+
+    batch, wanted = images(4), {"cat": 2, "red dog": 1}
+    processor = OwlViTProcessor.from_pretrained(tmp_path)
+    inputs = processor(images=as_pillow(batch), text=[list(wanted)] * 4, return_tensors="pt")
+    with torch.no_grad():
+        best, kind = model(**inputs).logits.sigmoid().max(-1)
+    threshold = round(best.median().item(), 3)  # about half of the boxes
+    reward = as_reward({"name": "count", "weights": str(tmp_path), "targets": wanted, "threshold": threshold})
+    scores = reward.score(batch)
+    for k, name in enumerate(wanted):
+        assert torch.equal(scores.parts[name], ((best > threshold) & (kind == k)).sum(1).float())
+    assert 4 < sum(part.sum() for part in scores.parts.values()) < best.numel()
