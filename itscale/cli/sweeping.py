@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from itscale.cli.early import ending_early
 from itscale.cli.output import as_duration, print_json, print_line, print_table, stdout_kept_clean
 from itscale.cli.running import DryRun, Json, Out, Resume, Work, execute
 from itscale.errors import ConfigError
@@ -15,6 +16,7 @@ from itscale.errors import ConfigError
 if TYPE_CHECKING:
     from itscale.runs import RunStatus
     from itscale.runs.cluster import Cluster
+    from itscale.runs.tasks import Share
 
 Source = Annotated[
     str, typer.Argument(metavar="FILE.yaml|DIR", help="A file, a recipe's name, or a sweep's folder.")
@@ -48,6 +50,14 @@ Gpus = Annotated[
     float | None,
     typer.Option(help="GPUs of each worker on a cluster, fractions too.", show_default="1 if it has any"),
 ]
+Array = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N|slurm",
+        help="Compute every N-th cell from the K-th on, as a task of a job array that shares --out.",
+        show_default=False,
+    ),
+]
 Status = Annotated[bool, typer.Option("--status", help="Say how far the sweep is, from its files, and stop.")]
 
 
@@ -59,6 +69,7 @@ def sweep(
     threads: Threads = None,
     pool: SweepPool = None,
     gpus: Gpus = None,
+    array: Array = None,
     resume: Resume = False,
     status: Status = False,
     dry_run: DryRun = False,
@@ -76,9 +87,20 @@ def sweep(
     if dry_run:
         execute(work)
         return
-    given = {"--workers": workers, "--threads": threads, "--pool": pool, "--gpus": gpus}
+    given = {"--workers": workers, "--threads": threads, "--pool": pool, "--gpus": gpus, "--array": array}
     options = [word for name, value in given.items() if value is not None for word in (name, f"{value}")]
-    execute(work, options, workers=workers, threads=threads, cluster=_cluster(pool, gpus))
+    with ending_early():
+        cluster, share = _cluster(pool, gpus), _share(array)
+        execute(work, options, workers=workers, threads=threads, cluster=cluster, share=share)
+
+
+def _share(array: str | None) -> Share | None:
+    if array is None:
+        return None
+    with stdout_kept_clean():
+        from itscale.runs.tasks import Share
+
+        return Share.read(array)
 
 
 def _cluster(pool: str | None, gpus: float | None) -> Cluster | None:

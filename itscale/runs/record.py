@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from itscale.errors import ConfigError
-from itscale.runs import documents, records
+from itscale.runs import documents
 from itscale.runs.store import CONTENTS, SAMPLES, TRACE, read_json
+from itscale.runs.tasks import read_rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class RunRecord:
 
     def _of_finished(self, name: str) -> list[dict[str, Any]]:
         finished = {row["cell"] for row in self.rows}
-        return [row for row in records.read_lines(self.folder / name) if row["cell"] in finished]
+        return [row for row in read_rows(self.folder, name) if row["cell"] in finished]
 
 
 def load_run(folder: str | Path) -> RunRecord:

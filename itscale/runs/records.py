@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def sort(path: Path, place: Callable[[dict[str, Any]], Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it: it is there complete, or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(
+        f"{path.name}.partial-{platform.node()}-{os.getpid()}"
+    )  # tasks may write one file
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

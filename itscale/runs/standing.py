@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from itscale.runs import records
+from itscale.runs import tasks
 from itscale.runs.lock import holder
 from itscale.runs.record import RunRecord, load_run
 from itscale.runs.store import CONTENTS, TRACE, read_json
@@ -60,7 +60,7 @@ def status(folder: str | Path) -> RunStatus:
     path = folder / CONTENTS
     contents = {cell["cell"]: cell for cell in read_json(path)} if path.exists() else {}
     ended = {row["cell"] for row in (*record.rows, *record.failures)}
-    process = holder(folder)
+    process = next((p for f in (folder, *tasks.folders(folder)) if (p := holder(f)) is not None), None)
     is_complete = bool(record.rows) and len(record.rows) == record.cells
     return RunStatus(
         folder,
@@ -78,7 +78,7 @@ def status(folder: str | Path) -> RunStatus:
 def _running(folder: Path, contents: dict[str, Any], ended: set[str]) -> list[Running]:
     levels = {
         row["cell"]: row["level"]
-        for row in records.read_lines(folder / TRACE)
+        for row in tasks.read_rows(folder, TRACE)
         if row["cell"] in contents and row["cell"] not in ended
     }
     return [Running(contents[key]["label"], level, contents[key]["steps"]) for key, level in levels.items()]

@@ -14,14 +14,14 @@ import yaml
 
 from itscale import __version__
 from itscale.errors import ConfigError
-from itscale.runs import documents, records
+from itscale.runs import documents, records, tasks
 from itscale.runs.config import Config, differences
 from itscale.runs.facts import facts
 from itscale.runs.planning import CellPlan
 
 OUTPUTS = Path("outputs")
 SAMPLES, TRACE, CONTENTS = "samples.jsonl", "trace.jsonl", "cells.json"
-FIRST = ("lock.json", CONTENTS, "cells", "images", "env.json", "config.yaml")
+FIRST = ("lock.json", CONTENTS, "cells", "images", "env.json", "config.yaml", tasks.TASKS)
 """What a run writes before anything else; a kill may leave some of it without the configuration."""
 
 
@@ -54,15 +54,20 @@ def choose_folder(config: Config, out: str | Path | None, resume: bool) -> Path:
 class Store:
     """Writes one run. A cell is done when its ``summary.json`` exists and no row of its samples is missing.
 
-    Everything else may be partial: opening the folder drops the rows of cells that are not done.
+    Everything else may be partial: opening the folder drops the rows of cells that are not done. A task of a
+    job array writes rows into a folder of its own; other files belong to one cell, or are the same from all.
 
     Raises:
         ConfigError: if the folder holds a run and ``resume`` is not set, or the run of other settings.
     """
 
-    def __init__(self, folder: Path, config: Config, *, resume: bool) -> None:
+    def __init__(
+        self, folder: Path, config: Config, *, resume: bool, share: tasks.Share | None = None
+    ) -> None:
         self.folder = folder
         self.config = config
+        self.task = None if share is None else share.name
+        self.rows = folder if share is None else folder / tasks.TASKS / share.name
         stated = folder / "config.yaml"
         if stated.exists():
             self._check_same(resume)
@@ -74,10 +79,12 @@ class Store:
             records.write_json(folder / "env.json", facts(config))
             header = f"# itscale run config.yaml\n# identity: {config.identity}\n# name: {config.name}\n"
             records.write_text(stated, header + config.to_yaml())
-        self._reopen_incomplete()
+        if share is None:
+            self._reopen_incomplete()
+            tasks.absorb(folder, (SAMPLES, TRACE), _drop)
         done = set(self.done())
         for name in (SAMPLES, TRACE):
-            records.keep(folder / name, lambda row: row["cell"] in done)
+            records.keep(self.rows / name, lambda row: row["cell"] in done)
 
     def _check_same(self, resume: bool) -> None:
         if not resume:
@@ -100,7 +107,7 @@ class Store:
 
     def _reopen_incomplete(self) -> None:
         """Take back the summary of a cell whose sample rows a damaged disk or a cut file has lost."""
-        found = Counter(row["cell"] for row in records.read_lines(self.folder / SAMPLES))
+        found = Counter(row["cell"] for row in tasks.read_rows(self.folder, SAMPLES))
         for key, summary in self.done().items():
             if found[key] < len(summary["groups"]) * summary["particles"]:
                 (self.folder / "cells" / key / "summary.json").unlink()
@@ -125,15 +132,15 @@ class Store:
         return {p.parent.name: read_json(p) for p in sorted(self.folder.glob("cells/*/summary.json"))}
 
     def add_samples(self, rows: list[dict[str, Any]]) -> None:
-        records.append(self.folder / SAMPLES, rows)
+        records.append(self.rows / SAMPLES, rows)
 
     def add_trace(self, rows: list[dict[str, Any]]) -> None:
-        records.append(self.folder / TRACE, rows)
+        records.append(self.rows / TRACE, rows)
 
     def forget(self, key: str) -> None:
         """Remove the rows of a cell that will start again."""
         for name in (SAMPLES, TRACE):
-            records.keep(self.folder / name, lambda row: row["cell"] != key)
+            records.keep(self.rows / name, lambda row: row["cell"] != key)
 
     def cell_folder(self, key: str) -> Path:
         folder = self.folder / "cells" / key
@@ -144,10 +151,12 @@ class Store:
         """Write a cell's arrays and, once its rows are on the disk, its summary."""
         folder = self.cell_folder(key)
         for name in (SAMPLES, TRACE):
-            records.flush(self.folder / name)
+            records.flush(self.rows / name)
         if ancestors is not None:
             np.savez_compressed(folder / "ancestors.npz", ancestors=ancestors)
         (folder / "failure.json").unlink(missing_ok=True)
+        if self.task is not None:
+            records.write_text(folder / tasks.MARK, self.task)
         records.write_json(folder / "summary.json", summary)
 
     def fail_cell(self, key: str, failure: dict[str, Any]) -> None:
@@ -155,7 +164,7 @@ class Store:
 
     def log(self, text: str) -> None:
         stamp = datetime.now().isoformat(timespec="seconds")
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (self.rows / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{stamp} {text}\n")
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -165,6 +174,10 @@ class Store:
             records.sort(self.folder / name, lambda row: places.get(row["cell"], len(places)))
             records.write_parquet(self.folder / name)
         records.write_json(self.folder / "summary.json", summary)
+
+
+def _drop(path: Path, cells: set[str]) -> None:
+    records.keep(path, lambda row: row["cell"] not in cells)
 
 
 def read_json(path: Path) -> Any:

@@ -118,3 +118,29 @@ def test_help_names_the_defaults(itscale_command):
     text = " ".join(itscale_command("sweep", "--help").stdout.replace("│", " ").split())
     for default in ("one per GPU, or per core without one", "cores divided by workers", "outputs/NAME-TIME"):
         assert default in text
+
+
+def test_tasks_of_an_array_share_a_folder(itscale_command, folder):
+    for number in range(2):
+        done = sweep(itscale_command, "run.seed=0,1", "--array", f"{number}/2", "--out", "here", "--json")
+        assert (done.code, len(done.json["rows"])) == (0, 1), done.stderr
+    assert "2 of 2 cells done" in itscale_command("sweep", "here", "--status").stdout
+
+
+def test_sweep_that_is_told_to_end_exits_with_75_and_goes_on(itscale_command, folder):
+    (folder / "mine.py").write_text(
+        "import os, signal\n\ndef ended(samples):\n"
+        "    if not os.path.exists('go-on'):\n        os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    return samples[:, 0]\n"
+    )
+    done = sweep(itscale_command, "run.seed=0,1", "reward=./mine.py:ended", "--out", "here")
+    assert done.code == 75, done.stderr
+    (folder / "go-on").touch()
+    again = itscale_command("sweep", "here", "--resume", "--workers", "1", "--json")
+    assert (again.code, len(again.json["rows"])) == (0, 2), again.stderr
+
+
+def test_gpus_without_a_cluster_are_refused(itscale_command, folder):
+    done = sweep(itscale_command, "--gpus", "0.5")
+    assert done.code == 2
+    assert "--pool" in done.stderr
