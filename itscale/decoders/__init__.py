@@ -6,6 +6,8 @@ from itscale.decoders.bounded import EarlyCommit, EntropyBounded
 from itscale.decoders.energy import EnergyImportance
 from itscale.decoders.events import Confidence, FirstHitting
 from itscale.decoders.greedy import Greedy, Saber
+from itscale.decoders.guided import GuidedTokens, straight_through
+from itscale.decoders.jumps import JumpRates, Jumps
 from itscale.decoders.maskgit import MaskGIT
 from itscale.decoders.remasking import ReMDM
 from itscale.decoders.sharpening import Sharpening
@@ -20,6 +22,8 @@ DECODERS: dict[str, type] = {
     "early-commit": EarlyCommit,
     "remdm": ReMDM,
     "energy": EnergyImportance,
+    "guided": GuidedTokens,
+    "jumps": Jumps,
     "uniform-noise": UniformNoise,
     "maskgit": MaskGIT,
     "greedy": Greedy,
@@ -39,6 +43,8 @@ def get_decoder(value: "str | Decoder") -> Decoder:
             raise unknown_name("solver of a masked model", value, [*DECODERS, *ALIASES])
         if name == "energy":
             raise ConfigError("energy needs a joint model: solver=decoders.EnergyImportance(log_joint=...)")
+        if name == "guided":
+            raise ConfigError("guided needs its tilts: solver=decoders.GuidedTokens(tilts=...)")
         return DECODERS[name]()
     if not hasattr(value, "has_density"):
         raise ConfigError(
@@ -57,6 +63,9 @@ __all__ = [
     "EntropyBounded",
     "FirstHitting",
     "Greedy",
+    "GuidedTokens",
+    "JumpRates",
+    "Jumps",
     "MaskGIT",
     "ReMDM",
     "Saber",
@@ -65,4 +74,5 @@ __all__ = [
     "TokenMove",
     "UniformNoise",
     "get_decoder",
+    "straight_through",
 ]

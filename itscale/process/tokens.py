@@ -133,6 +133,11 @@ class TokenProcess:
                     f"exponents of masked models must be numbers, got {self.model}: weights of one that "
                     "changes with time need the probability of every visible part"
                 )
+            if self.model.density is not None:
+                raise ConfigError(
+                    f"density={self.model.density!r} follows log-densities along continuous paths; a "
+                    "composition of masked models has none: leave it out"
+                )
             powers = tuple(term.at(0.0) for term in self.model.terms)
         object.__setattr__(self, "powers", powers)
 
