@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.models.dna import load_dna, load_dna_uniform
 from itscale.models.image_flow import ImageFlow
+from itscale.models.molecules import MODELS
 from itscale.networks.scene_unet import SceneUNet
 from itscale.networks.shipped import with_weights
 from itscale.networks.unet import DigitUNet
@@ -100,6 +102,14 @@ def load_scenes() -> SceneFlow:
 
 
 BUNDLED: dict[str, Bundled] = {
+    "dna": Bundled(load_dna, "DNA of 8 letters that HOXD13 binds, masked diffusion", is_masked=True),
+    "dna-uniform": Bundled(load_dna_uniform, "DNA of 8 letters, all alike, in closed form", is_masked=True),
     "digits": Bundled(load_digits, "handwritten digits, 1 x 28 x 28, conditional flow (MNIST)"),
+    "molecules": Bundled(
+        MODELS["zinc"].load, "drug-like molecules, masked diffusion on SELFIES (ZINC-250k)", is_masked=True
+    ),
+    "molecules-tiny": Bundled(
+        MODELS["qm9"].load, "molecules of up to 9 heavy atoms, masked diffusion (QM9)", is_masked=True
+    ),
     "scenes": Bundled(load_scenes, "coloured shapes, 3 x 32 x 32, flow conditional on counts and places"),
 }

@@ -19,6 +19,7 @@ from itscale.runs.schema import build, check_keys, plain
 from itscale.scoring import as_reward
 
 SECTIONS = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
+STEPS = 50
 NAMED = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "pool")
 
 
@@ -148,7 +149,7 @@ class Cell:
         made = build(RunSettings, section, "run", rooms.ROOMS)
         steps = made.steps
         if steps is None and not self.model.is_masked:
-            steps = 50
+            steps = STEPS
         settings = RunSettings(**{**vars(made), "budget": budget, "steps": steps})
         if settings.steps is not None and settings.steps < 1:
             raise ConfigError(f"run.steps is {settings.steps}: it should be at least 1")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 10
+PICTURED = ("image", "molecule")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Gallery:
 
 def gallery(board: Board) -> Gallery | None:
     """Arrange the answers of every series; None where the samples are no pictures."""
-    series = [s for s in board.series if s.dearest.row["modality"] == "image"]
+    series = [s for s in board.series if s.dearest.row["modality"] in PICTURED]
     if not series:
         return None
     columns = tuple((s.name, f"{s.dearest.nfe:,} NFE") for s in series)

@@ -12,11 +12,16 @@ from torch import Tensor
 from itscale.result import Result
 from itscale.runs.cells import Cell
 from itscale.runs.measure import Measured
+from itscale.runs.molecules import drawing
 
 
 def save_answers(folder: Path, cell: Cell, result: Result, measured: Measured) -> dict[int, str]:
-    """Write the answer of every group as PNG; return paths in the run's folder by position of the group."""
-    if result.modality != "image" or result.samples.shape[2] not in (1, 3):
+    """Write the answer of every group as PNG; return paths in the run's folder by position of the group.
+
+    Images as they are, molecules as drawings; nothing for samples of another kind.
+    """
+    is_image = result.modality == "image" and result.samples.shape[2] in (1, 3)
+    if not is_image and not (result.modality == "molecule" and result.texts is not None):
         return {}
     from PIL.PngImagePlugin import PngInfo
 
@@ -28,7 +33,8 @@ def save_answers(folder: Path, cell: Cell, result: Result, measured: Measured) -
             info.add_text(f"itscale:{key}", str(value))
         condition = "" if cell.conditions[g] is None else f"{_slug(cell.conditions[g])}_"
         name = f"images/{condition}seed{cell.run.seed}-{group}_{_slug(cell.label)}_{cell.key[:6]}.png"
-        as_picture(result.samples[g, slot]).save(folder / name, pnginfo=info)
+        picture = as_picture(result.samples[g, slot]) if is_image else drawing((result.texts or [])[g][slot])
+        picture.save(folder / name, pnginfo=info)
         files[g] = name
     return files
 

@@ -17,6 +17,7 @@ from itscale.result import Result
 from itscale.runs.cells import Cell
 from itscale.runs.density import density, density_kind
 from itscale.runs.draws import facts_of
+from itscale.runs.molecules import internal_diversity, molecule_properties
 
 MEASURES = (
     "reward",
@@ -40,7 +41,8 @@ class Measured:
         values: measure -> one number per group, NaN where there is none. ``reward``, ``held_out`` and
             ``density`` are those of the answer; of an unguided run ``reward`` and ``held_out`` are the means
             over its samples, which is what any one of them is worth. ``reward_mean`` and ``held_out_mean``
-            are weighted means over the final set, ``diversity`` its mean distance between two samples.
+            are weighted means over the final set, ``diversity`` its mean distance between two samples: of
+            molecules one minus their similarity, of other tokens the share of positions that differ.
     """
 
     answer: Int64[Tensor, " g"]
@@ -59,7 +61,7 @@ def measure(cell: Cell, result: Result) -> Measured:
     values = {
         "reward_mean": _weighted_mean(result.rewards, result.weights),
         "held_out_mean": _weighted_mean(result.held_out, result.weights),
-        "diversity": diversity(result.samples),
+        "diversity": _spread(result),
         "unique_eves": _unique_eves(result),
         "ess": effective_sample_size(result.log_weights),
         "density": _density(cell, result, answer),
@@ -122,6 +124,7 @@ def sample_rows(
     ranks = result.rewards.nan_to_num(-math.inf).argsort(dim=1, descending=True, stable=True)
     lineage = None if result.ancestors is None else result.lineage()[0]
     small = result.samples[0, 0].numel() <= 16
+    properties = molecule_properties(result.texts) if result.modality == "molecule" else None
     rows = []
     for g, group in enumerate(cell.groups):
         for rank, slot in enumerate(ranks[g].tolist()):
@@ -146,6 +149,8 @@ def sample_rows(
                     "seconds": result.spent.seconds,
                     "file": files.get(g) if is_answer else None,
                     "sample": result.samples[g, slot].flatten().tolist() if small else None,
+                    "text": None if result.texts is None else result.texts[g][slot],
+                    **({} if properties is None else properties[g][slot]),
                 }
             )
     return rows
@@ -175,6 +180,18 @@ def trace_rows(cell: Cell, step: Step) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _spread(result: Result) -> Float64[Tensor, " g"]:
+    """Diversity by the kind of samples: dissimilarity of molecules, share of other tokens, or distance."""
+    if result.modality == "molecule" and result.texts is not None:
+        return internal_diversity(result.texts)
+    if not result.states.is_floating_point():
+        x = result.states
+        n = x.shape[1]
+        differ = torch.stack([(x != x[:, i : i + 1]).double().mean(dim=2).sum(dim=1) for i in range(n)])
+        return differ.sum(dim=0) / (n * (n - 1)) if n > 1 else torch.full((len(x),), torch.nan).double()
+    return diversity(result.samples)
 
 
 def diversity(samples: Tensor) -> Float64[Tensor, " g"]:

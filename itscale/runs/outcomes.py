@@ -16,6 +16,7 @@ from itscale.runs.cells import Cell
 from itscale.runs.draws import save_draws
 from itscale.runs.images import save_answers
 from itscale.runs.measure import measure, sample_rows, summarise, trace_rows
+from itscale.runs.molecules import save_molecules
 from itscale.runs.posterior import posterior, save
 from itscale.sampling import sample
 
@@ -108,6 +109,8 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
     measured = measure(cell, result)
     files = save_answers(folder, cell, result, measured)
     save_draws(folder, cell, result)
+    if result.modality == "molecule":
+        save_molecules(folder, cell, result)
     if cell.run.save:
         result.save(folder / "cells" / cell.key)
     row = summarise(cell, result, measured)

@@ -24,6 +24,7 @@ class CellPlan:
     """The cost of a cell; counts are for all its groups together unless they say otherwise.
 
     Attributes:
+        steps: intervals of the time grid, or moves of a masked model's decoder.
         particles: per group.
         nfe: per group.
         model_rows: rows through the network while sampling.
@@ -38,6 +39,7 @@ class CellPlan:
     label: str
     method: str
     groups: int
+    steps: int
     particles: int
     nfe: int
     model_rows: int
@@ -141,6 +143,7 @@ def plan_cell(cell: Cell) -> CellPlan:
         label=cell.label,
         method=cell.method_label,
         groups=groups,
+        steps=setup.cost.steps,
         particles=sizes.particles,
         nfe=sizes.nfe,
         model_rows=groups * sizes.nfe * model.rows_per_look,

@@ -10,7 +10,7 @@ from typing import Any
 
 from itscale import __version__
 from itscale.errors import ConfigError, missing_extra
-from itscale.runs import documents, plots, plots_particles
+from itscale.runs import documents, plots, plots_molecules, plots_particles
 from itscale.runs.comparison import Board, Entry, Series, board
 from itscale.runs.composed import composition_lines, draw_compositions
 from itscale.runs.config import load_config
@@ -87,6 +87,8 @@ def _page(records: list[RunRecord], shown: Board, lines: Curves, pictures: Galle
         "histogram": plots.histogram(shown),
         "points": points,
         "compositions": draw_compositions(shown),
+        "properties": plots_molecules.property_plots(shown),
+        "pareto": plots_molecules.pareto_plot(shown),
     }
     return {
         "version": __version__,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 RECIPES: dict[str, str] = {
+    "dna": "DNA that one factor binds, by a model of what another binds: three budgets of reward calls",
     "inpainting": "reconstruct digits from noisy measurements: five problems, five methods at equal "
     "cost, with a calibration plot",
+    "molecules": "drug-like molecules that are easy to make: five methods at equal cost, in about a minute",
     "quickstart": "write digits boldly but readably: four methods at equal cost, in under a minute on a CPU",
     "composition": "digits that are a 3 and a 5 at once: a product of two conditions, weighted and not",
     "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
