@@ -91,7 +91,7 @@ def test_a_molecule_is_measured_once_however_it_is_written(monkeypatch):
     monkeypatch.setattr(QED, "measure", lambda self, molecule: seen.append(molecule) or 0.5)
     reward = QED(seconds=29.0)  # its own place in the cache
     score(reward, "OCCC", "CCCO", "C(O)CC", "CCCO")
-    score(reward, "CCCO")
+    assert score(reward, "CCCO").values.item() == 0.5
     assert len(seen) == 1
     # a run counts what it had scored; Cached counts what was new as well
     assert score(reward, "CCCO", "CCCO").calls == 2
