@@ -135,6 +135,12 @@ def is_same(one: Encoding | None, other: Encoding | None) -> bool:
     return one is other
 
 
+def check_conditions(model: Any, conditions: Sequence[Any]) -> None:
+    """Raise ConfigError for a condition that a model cannot take; text encoders are not asked."""
+    check = getattr(model, "check_conditions", model.encode)
+    check(conditions)
+
+
 def text_of(condition: Any) -> str | None:
     """The prompt in a condition: a text, or the entry ``prompt`` of a mapping; None for anything else."""
     if isinstance(condition, Mapping):

@@ -29,14 +29,14 @@ def load(name: Any, *, allow_download: bool = False, **options: Any) -> Model:
             cannot work.
         MissingExtra: for a folder or a hub id without diffusers.
     """
-    if isinstance(name, Path) or (isinstance(name, str) and _is_place(name)):
+    if isinstance(name, Path) or (isinstance(name, str) and is_place(name)):
         from itscale.models.pipelines.opening import open_pipeline
 
         opening = {key: options.pop(key) for key in ("dtype", "variant") if key in options}
         return _adapted(open_pipeline(str(name), allow_download=allow_download, **opening), options)
     if isinstance(name, str):
         return _bundled(name, options)
-    if hasattr(name, "components") and hasattr(name, "scheduler"):
+    if is_pipeline(name):
         return _adapted(name, options)
     raise ConfigError(
         f"load takes the name of a bundled model ({', '.join(BUNDLED)}), the folder or hub id of a diffusers "
@@ -45,7 +45,13 @@ def load(name: Any, *, allow_download: bool = False, **options: Any) -> Model:
     )
 
 
-def _is_place(name: str) -> bool:
+def is_pipeline(value: Any) -> bool:
+    """Whether a value looks like a diffusers pipeline."""
+    return hasattr(value, "components") and hasattr(value, "scheduler")
+
+
+def is_place(name: str) -> bool:
+    """Whether a text names a folder or a model of the hub rather than a bundled model."""
     return "/" in name or os.sep in name or (name.strip() != "" and Path(name).is_dir())
 
 

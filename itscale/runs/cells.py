@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,14 +12,18 @@ from typing import Any, Literal
 from itscale import __version__
 from itscale.budget import Budget
 from itscale.errors import ConfigError
+from itscale.models.conditions import text_of
 from itscale.process import ODE, SDE, Masking
 from itscale.runs import documents, layers, rooms
 from itscale.runs.problems import PROBLEM, Draw, Measured, Problem, measured, sketch
+from itscale.runs.prompts import Prompts
 from itscale.runs.schema import build, check_keys, plain
 from itscale.scoring import as_reward
 
 SECTIONS = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
 STEPS = 50
+LONGEST = 40
+"""Letters of a prompt that a label shows."""
 NAMED = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "pool")
 
 
@@ -256,17 +260,34 @@ def expand(values: Mapping[str, Any]) -> list[Cell]:
     base = {k: v for k, v in values.items() if k in SECTIONS}
     chosen = [point for block in blocks(sweep) for point in _product(block)]
     methods = [layers.named(p["method"]) for p in chosen if "method" in p]
+    prompts = None if values.get("prompts") is None else Prompts.read(values["prompts"])
     cells: dict[str, Cell] = {}
-    for point in chosen:
+    for point in chosen if prompts is None else _prompted(base, chosen, prompts):
         tree: dict[str, Any] = base
         for path, value in point.items():
             tree = layers.put(tree, path, as_section(path, value))
         method = tree.get("method") or {}
         label = _method_label(method, methods)
-        rest = [f"{path.rpartition('.')[2]} {_short(v)}" for path, v in point.items() if path != "method"]
+        rest = [_named_point(path, v) for path, v in point.items() if path != "method"]
         cell = Cell(len(cells), point, tree, label, ", ".join([label, *rest])).check()
         cells.setdefault(cell.key, cell)
     return list(cells.values())
+
+
+def _prompted(
+    base: Mapping[str, Any], points: Sequence[Mapping[str, Any]], prompts: Sequence[list[Any]]
+) -> Iterator[dict[str, Any]]:
+    """Every point of a sweep with every batch of prompts as the condition."""
+    if (base.get("model") or {}).get("condition") is not None:
+        raise ConfigError("prompts and model.condition say the same; give one of them")
+    yield from ({**point, "model.condition": batch} for batch in prompts for point in points)
+
+
+def _named_point(path: str, value: Any) -> str:
+    if path == "model.condition" and isinstance(value, list) and (text := text_of(value[0])) is not None:
+        more = f" and {len(value) - 1} more" if len(value) > 1 else ""
+        return f"{text if len(text) <= LONGEST else text[:LONGEST].rstrip() + '…'}{more}"
+    return f"{path.rpartition('.')[2]} {_short(value)}"
 
 
 def as_section(path: str, value: Any) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from itscale.errors import UnknownName, did_you_mean
 from itscale.runs import documents, layers
-from itscale.runs.cells import SECTIONS, Cell, as_section, expand
+from itscale.runs.cells import SECTIONS, Cell, RunSettings, as_section, expand
 from itscale.runs.overrides import Override, read_overrides
 from itscale.runs.recipes import RECIPES, recipe_path
 from itscale.runs.schema import check_keys
@@ -22,7 +22,9 @@ ENVIRONMENT = {"ITSCALE_DEVICE": "pool.device", "ITSCALE_MICROBATCH": "pool.micr
 """Machine facts that the environment may state."""
 
 UNSET = "unset"
-KEYS = ("description", *SECTIONS, "sweep")
+KEYS = ("description", "prompts", *SECTIONS, "sweep")
+OF_RUN = tuple(f.name for f in fields(RunSettings))
+"""Settings of the section run, which an override may name without it: ``budget.nfe=500``."""
 
 
 class Setting(NamedTuple):
@@ -108,6 +110,8 @@ def load_config(
 
 def _apply(values: dict[str, Any], override: Override) -> dict[str, Any]:
     section = override.key.partition(".")[0]
+    if section in OF_RUN:
+        section, override = "run", replace(override, key=f"run.{override.key}")
     if section not in KEYS:
         raise UnknownName(
             f"override {override.text!r}: unknown key {section!r}.{did_you_mean(section, KEYS)} "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from itscale.runs.comparison import Board, Entry, Series
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 10
-PICTURED = ("image", "molecule")
+PICTURED = ("image", "video", "molecule")
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,17 @@ def _tile(series: Series, row: dict[str, Any] | None, best: float | None, decima
     return Tile(file if file and file.exists() else None, reward, held_out, is_best)
 
 
+def _prompt_in(condition: str) -> str:
+    """The prompt in a condition that was written down as a mapping."""
+    found = re.match(r"\{'prompt': (['\"])(.*?)\1[,}]", condition)
+    return found[2] if found else condition
+
+
 def _title(key: tuple[Any, ...], keys: list[tuple[Any, ...]]) -> str:
     """The condition where there is one, and what else tells the row from the others."""
     condition, seed, group = key
     alike = [k for k in keys if k[0] == condition]
-    parts = [] if condition == "None" else [condition]
+    parts = [] if condition == "None" else [fill(_prompt_in(condition), 28)]
     if len(alike) > 1 or not parts:
         parts.append(f"seed {seed}, {group}" if len({k[1] for k in keys}) > 1 else f"seed {group}")
     return "\n".join(parts)

@@ -9,18 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itscale.models.conditions import text_of
 from itscale.result import Result
 from itscale.runs.cells import Cell
 from itscale.runs.measure import Measured
 from itscale.runs.molecules import drawing
 
+FRAME_RATE = 16
+
 
 def save_answers(folder: Path, cell: Cell, result: Result, measured: Measured) -> dict[int, str]:
     """Write the answer of every group as PNG; return paths in the run's folder by position of the group.
 
-    Images as they are, molecules as drawings; nothing for samples of another kind.
+    Images and videos as they are, molecules as drawings; nothing for samples of another kind.
     """
-    is_image = result.modality == "image" and result.samples.shape[2] in (1, 3)
+    channels = result.samples.shape[-3] if result.samples.ndim > 4 else 0
+    is_image = result.modality in ("image", "video") and channels in (1, 3)
     if not is_image and not (result.modality == "molecule" and result.texts is not None):
         return {}
     from PIL.PngImagePlugin import PngInfo
@@ -31,12 +35,24 @@ def save_answers(folder: Path, cell: Cell, result: Result, measured: Measured) -
         info = PngInfo()
         for key, value in _facts(cell, result, g, slot).items():
             info.add_text(f"itscale:{key}", str(value))
-        condition = "" if cell.conditions[g] is None else f"{_slug(cell.conditions[g])}_"
+        given = cell.conditions[g]
+        condition = "" if given is None else f"{_slug(text_of(given) or given)}_"
         name = f"images/{condition}seed{cell.run.seed}-{group}_{_slug(cell.label)}_{cell.key[:6]}.png"
-        picture = as_picture(result.samples[g, slot]) if is_image else drawing((result.texts or [])[g][slot])
-        picture.save(folder / name, pnginfo=info)
+        if is_image:
+            save_picture(result.samples[g, slot], folder / name, info)
+        else:
+            drawing((result.texts or [])[g][slot]).save(folder / name, pnginfo=info)
         files[g] = name
     return files
+
+
+def save_picture(sample: Tensor, path: Path, info: Any) -> None:
+    """Write a picture, or the frames of a video (frames, c, h, w) as an animated PNG."""
+    if sample.ndim == 3:
+        as_picture(sample).save(path, pnginfo=info)
+        return
+    first, *rest = (as_picture(frame) for frame in sample)
+    first.save(path, pnginfo=info, save_all=True, append_images=rest, duration=1000 // FRAME_RATE, loop=0)
 
 
 def as_picture(sample: Tensor) -> Any:

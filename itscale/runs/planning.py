@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from itscale.errors import ConfigError
+from itscale.models.conditions import check_conditions
 from itscale.preparation import Setup, prepare
 from itscale.runs.cells import Cell
 from itscale.runs.config import Config
@@ -104,7 +105,7 @@ def prepare_cell(cell: Cell) -> Setup:
     """
     model = cell.model.load()
     try:
-        model.encode(cell.conditions)
+        check_conditions(model, cell.conditions)
         reward, held_out = cell.sketch(), cell.reward("held_out")
         check_prompts(cell.conditions, reward=reward, held_out=held_out)
         return prepare(
@@ -161,6 +162,7 @@ def _element_size(model: Any) -> int:
 
 def _weights_bytes(model: Any) -> int:
     fields = vars(model).values() if hasattr(model, "__dict__") else ()
-    networks = [v for v in (model, *fields) if isinstance(v, torch.nn.Module)]
+    parts = getattr(getattr(model, "pipe", None), "components", {}).values()
+    networks = [v for v in (model, *fields, *parts) if isinstance(v, torch.nn.Module)]
     parameters = {id(p): p for network in networks for p in network.parameters()}
     return sum(p.numel() * p.element_size() for p in parameters.values())

@@ -17,6 +17,7 @@ from itscale.interpolants import INTERPOLANTS, get_interpolant
 from itscale.methods import METHODS
 from itscale.models.analytic import GaussianMixture
 from itscale.models.bundled import BUNDLED
+from itscale.models.loading import is_pipeline, is_place, load
 from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
 from itscale.process import ODE, SDE, Coefficient, Epsilon, Masking, Natural, get_diffusion
@@ -96,7 +97,8 @@ class ModelSetting:
     """A model by name, loaded when it is needed.
 
     Attributes:
-        name: of the table, or ``module:function`` or ``./file.py:function`` that returns a model.
+        name: of the table; ``module:function`` or ``./file.py:function`` that returns a model or a diffusers
+            pipeline; or the folder or hub id of a pipeline, as ``itscale.load`` takes them.
         condition: one for all groups, or a list that is dealt out to them in turn.
         guidance: classifier-free guidance weight.
         options: arguments of its factory.
@@ -117,7 +119,7 @@ class ModelSetting:
             raise ConfigError(f"model.guidance is {guidance!r}: it should be a number")
         if name is None:
             raise ConfigError(f"model needs a name: one of {', '.join(sorted(MODELS))}, or 'module:function'")
-        if isinstance(name, str) and names.split_reference(name):
+        if isinstance(name, str) and (names.split_reference(name) or is_place(name)):
             return cls(name, condition, float(guidance), rest)
         name = MODEL.find(name, "model")
         known = [*inspect.signature(MODELS[name]).parameters, "condition", "guidance"]
@@ -169,12 +171,14 @@ def _loaded(name: str, options: str) -> Any:
     if name in MODELS:
         return MODELS[name](**json.loads(options))
     reference = names.split_reference(name)
-    assert reference is not None
+    if reference is None:
+        return load(name, **json.loads(options))
     try:
         factory = names.load_reference(reference[0])
     except ConfigError as error:
         raise ConfigError(str(error).replace("reward", "model")) from error
-    return factory(**json.loads(options))
+    made = factory(**json.loads(options))
+    return load(made) if is_pipeline(made) else made
 
 
 def every_room() -> Mapping[str, Room]:

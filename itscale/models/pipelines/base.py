@@ -224,6 +224,11 @@ class PipelineModel(Composable, ABC):
             against = [self._entry(self._completed(r.opposite)) for r in requests]
         return Conditions.of(entries, against)
 
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        """Raise as ``encode`` does; nothing is embedded."""
+        for condition in conditions:
+            read_request(condition, self.inputs)
+
     def _completed(self, request: Request) -> Request:
         if request.prompt is None and self.negative_prompt is not None:
             return replace(request, prompt=self.negative_prompt)

@@ -124,6 +124,9 @@ class Consistency(PipelineModel):
                 raise ConfigError(f"condition {c!r} is no class; give an index 0 to {count - 1}")
         return Conditions.of([self._entry(Request(c)) for c in conditions])
 
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        self.encode(conditions)
+
     def embed(self, request: Request) -> Mapping[str, Tensor]:
         return {"class": torch.tensor(request.prompt)}
 

@@ -93,7 +93,7 @@ class Latents:
 def _listed(vae: Any, name: str) -> Tensor | None:
     """Numbers per channel, from an autoencoder's configuration or its buffers."""
     found = vae.config.get(name)
-    found = getattr(vae, name, None) if found is None else found
+    found = dict(vae.named_buffers(recurse=False)).get(name) if found is None else found
     return None if found is None else torch.as_tensor(found).detach().float().cpu()
 
 

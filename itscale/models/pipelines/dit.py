@@ -69,6 +69,9 @@ class DiT(PipelineModel):
             raise ConfigError(f"condition {condition!r} is no class; give an index 0 to {count - 1}, or None")
         return int(condition)
 
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        self.encode(conditions)
+
     def embed(self, request: Request) -> Mapping[str, Tensor]:
         return {"class": torch.tensor(request.prompt)}
 

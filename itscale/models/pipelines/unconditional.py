@@ -48,6 +48,9 @@ class Unconditional(PipelineModel):
     def predict_at(self, x: State, t: Any, label: Tensor, condition: Encoding | None) -> State:
         return super().predict_at(x, t, label, Conditions.of([{}] * len(x)))
 
+    def check_conditions(self, conditions: Sequence[Any]) -> None:
+        self.encode(conditions)
+
     def embed(self, request: Request) -> Mapping[str, Tensor]:
         return {}
 

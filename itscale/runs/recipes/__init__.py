@@ -13,6 +13,7 @@ RECIPES: dict[str, str] = {
     "composition": "digits that are a 3 and a 5 at once: a product of two conditions, weighted and not",
     "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
+    "text-to-image": "steer a diffusers pipeline: model=FOLDER prompts=FILE reward=NAME budget.nfe=500",
     "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
 }
 
