@@ -87,7 +87,7 @@ def run_and_return(
         with torch.enable_grad():
             z = noises.x[part].detach().requires_grad_()
             end, made = _sample(worker, z, at.group[part], recompute)
-            decoded = worker.process.model.decode(end)
+            decoded = worker.decode(end)
             reward = worker.reward.raw(decoded, worker._facts(last, at, part))
             looks[part] = made
             gradient[part] = torch.autograd.grad(reward.sum(), z)[0]

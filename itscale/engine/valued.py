@@ -121,7 +121,7 @@ class ValuedWorker(Worker):
         flat, source = ends.flatten(0, 1), index.repeat_interleave(shape[1])
         values, valid, calls, reasons = [], [], [], []
         for part in self._chunks(len(flat)):
-            samples = self.process.model.decode(flat[part])
+            samples = self.decode(flat[part])
             where = source[part]
             done = self.reward.score(samples, self._facts(level, _some(at, where), slice(None)))
             values.append(done.values.double())

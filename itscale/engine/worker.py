@@ -29,6 +29,7 @@ class Worker(MoveWorker):
         microbatch: model rows per network call; None chooses by the size of a state.
         bitwise: pad every network call to the full micro-batch, so that a row's result does not depend on
             how many rows came with it.
+        compute: where the model is asked, if not on the device where the rows are held.
         origin: what the groups start from, (g, *event), where they start in the middle.
     """
 
@@ -78,7 +79,7 @@ class Worker(MoveWorker):
         raw: Tensor | None = None
         push = torch.empty_like(rows.x)
         values = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
-        decode = self.process.model.decode
+        decode = self.decode
         for part, _ in self._parts(level, len(rows), self._backward_chunk if twist.backward else None):
             with torch.enable_grad():
                 x = rows.x[part].detach().requires_grad_(twist.backward > 0)

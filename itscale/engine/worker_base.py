@@ -40,13 +40,15 @@ class WorkerBase:
     bitwise: bool = False
     device: torch.device | str = "cpu"
     origin: Tensor | None = None
+    compute: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        if torch.device(self.device).type != "cpu":
-            self.process = replace(self.process, model=self.process.model.to(self.device))
+        self.compute = torch.device(self.compute or self.device)
+        if self.compute.type != "cpu":
+            self.process = replace(self.process, model=self.process.model.to(self.compute))
         model = self.process.model
         encoded = model.encode(self.conditions)
-        self.encoded = None if encoded is None else encoded.to(self.device)
+        self.encoded = None if encoded is None else encoded.to(self.compute)
         microbatch = self.microbatch or _default_microbatch(model.event_shape)
         self.chunk = max(1, microbatch // model.rows_per_look)
         self.padding_rows = 0
@@ -75,14 +77,25 @@ class WorkerBase:
         missing = self.chunk - real if self.bitwise else 0
         self.network_calls += 1
         if missing <= 0 or x.requires_grad:  # rows go backwards one by one where bits count
-            return self.process.evaluate(x, time, condition)
+            return self._at_model(x, time, condition)
         self.padding_rows += missing * self.process.model.rows_per_look
         fill = torch.zeros(missing, dtype=torch.int64, device=x.device)
         padded = torch.cat([x, x[fill]])
         time_rows = time if time.ndim == 0 else torch.cat([time, time[fill.cpu()]])
         condition = None if condition is None else joined([condition, rows_of(condition, fill)])
-        done = self.process.evaluate(padded, time_rows, condition)
+        done = self._at_model(padded, time_rows, condition)
         return self.process.evaluation(x, time, done.raw[:real])
+
+    def _at_model(self, x: Tensor, time: Tensor, condition: Any) -> Evaluation:
+        """Ask the model, where it lives."""
+        if torch.device(self.device) == self.compute:
+            return self.process.evaluate(x, time, condition)
+        found = self.process.evaluate(x.to(self.compute), time, condition)
+        return self.process.evaluation(x, time, found.raw.to(x.device))
+
+    def decode(self, states: Tensor) -> Tensor:
+        """Samples of states, made where the model lives."""
+        return self.process.model.decode(states.to(self.compute))
 
     def _outlook(self, here: Evaluation, level: int | Tensor) -> Tensor:
         """The sample that a reward judges: what is expected, and at the last look what the jump will make."""
@@ -96,10 +109,10 @@ class WorkerBase:
     def _decode(self, rows: Rows, level: int | Tensor, part: Any) -> Tensor:
         """Samples of a part of the rows, whose level is given."""
         if isinstance(level, int) and level == self.times.shape[0] - 1:
-            return self.process.model.decode(rows.x[part])
+            return self.decode(rows.x[part])
         assert rows.raw is not None, "score needs a look first"
         here = self._evaluation(rows, level, part)
-        return self.process.model.decode(self._outlook(here, level))
+        return self.decode(self._outlook(here, level))
 
     def _shown(self, samples: Tensor) -> Any:
         """What a reward sees of samples."""
@@ -107,7 +120,7 @@ class WorkerBase:
 
     def _raw_reward(self, denoised: Tensor, level: int | Tensor, at: Place, part: Any) -> Tensor:
         assert self.reward is not None
-        return self.reward.raw(self.process.model.decode(denoised), self._facts(level, at, part))
+        return self.reward.raw(self.decode(denoised), self._facts(level, at, part))
 
     def _facts(self, level: int | Tensor, at: Place, part: Any) -> dict[str, Any]:
         """What a reward may ask for at a part of the rows, whose level is given."""

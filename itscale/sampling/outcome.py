@@ -40,7 +40,8 @@ def make_result(
     has_evidence = claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
     has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
-    warnings = [*engine.watch.warnings, *warnings_of(trace)]
+    remarks = getattr(engine.pool, "remarks", ())
+    warnings = [*engine.watch.warnings, *warnings_of(trace), *remarks]
     target = None if truncated else claim.target
     if truncated:
         warnings.append(
