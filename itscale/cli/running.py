@@ -27,6 +27,15 @@ Overrides = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="outputs/NAME-TIME-HASH")]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip the cells that are done in the folder.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings, origins and costs, and stop.")]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="local|ray|ADDRESS",
+        help="Where particles are: this process, processes of a Ray of its own, or a cluster's.",
+        show_default="of the configuration",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
 
@@ -35,22 +44,42 @@ def run(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
+    pool: Pool = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run a recipe or a configuration file into a folder of its own."""
-    execute(Work(source, overrides or [], out, resume, dry_run, as_json, ["run", source]))
+    overrides = [*(overrides or []), *pool_overrides(pool)]
+    execute(Work(source, overrides, out, resume, dry_run, as_json, ["run", source]))
 
 
 def demo(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
+    pool: Pool = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run the recipe 'quickstart': steer handwritten digits, on a CPU, without a network."""
-    execute(Work("quickstart", overrides or [], out, resume, dry_run, as_json, ["demo"]))
+    overrides = [*(overrides or []), *pool_overrides(pool)]
+    execute(Work("quickstart", overrides, out, resume, dry_run, as_json, ["demo"]))
+
+
+def pool_overrides(pool: str | None) -> list[str]:
+    """Settings that ``--pool`` stands for; where a run is computed is no part of what it is."""
+    if pool is None:
+        return []
+    if pool == "local":
+        return ["pool.name=local"]
+    from itscale.pools import session
+
+    session.load_ray()
+    if pool == "ray":
+        return ["pool.name=ray"]
+    if pool != "auto":
+        session.check_answer(pool)  # before anything is computed
+    return ["pool.name=ray", f"pool.address={pool}"]
 
 
 @dataclass(frozen=True)

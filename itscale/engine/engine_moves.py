@@ -13,6 +13,7 @@ from itscale.engine.messages import Near
 from itscale.engine.particles import Particles
 from itscale.errors import ConfigError
 from itscale.guides import Guide
+from itscale.pools import Whole
 from itscale.solvers import Kernel, LangevinMove
 
 
@@ -58,7 +59,7 @@ class MoveVerbs(EngineBase):
         population = None
         if guide is not None and guide.wants_context:
             context = context or p
-            population = (context.rows, context.value)
+            population = Whole((context.rows, context.value))
         rows, ratio, looks = self.pool.call(
             "propose",
             p.rows,
@@ -112,7 +113,7 @@ class MoveVerbs(EngineBase):
         The transition must be Gaussian and without memory; the model's outputs at p are at hand.
         """
         level = one_level(p.level)
-        found = self.pool.call("log_transition", p.rows, level, self._place(p), target.rows)
+        found = self.pool.call("log_transition", p.rows, level, self._place(p), Whole(target.rows))
         return found.reshape(p.level.shape)
 
     def log_preference(

@@ -14,7 +14,7 @@ from itscale.engine.particles import Particles
 from itscale.errors import RewardError
 from itscale.guides import Assessor, Twist
 from itscale.particles import normalise
-from itscale.process import ExpertsProcess
+from itscale.process import ComposedProcess, ExpertsProcess
 
 
 class ScoreVerbs(EngineBase):
@@ -54,7 +54,7 @@ class ScoreVerbs(EngineBase):
             return p
         level = one_level(p.level)
         found: Tensor = self.pool.call("rates", p.rows, level)
-        rate, virial = found.reshape(2, *p.level.shape)
+        rate, virial = (column.reshape(p.level.shape) for column in found.unbind(1))
         if self.process.is_exact:
             is_there = (
                 p.carry.get("rate_level", torch.full_like(p.level, -1)) == p.level
@@ -79,7 +79,8 @@ class ScoreVerbs(EngineBase):
         A group of one or two particles, or of several levels, takes the usual one.
         """
         level = one_level(p.level)
-        usual = self.pool.call("usual_gauge", level)
+        assert isinstance(self.process, ComposedProcess)
+        usual = self.process.terms_at(self.times[level]).h
         if not isinstance(level, int):
             return usual.reshape(p.level.shape)
         weights = normalise(p.log_weights + p.log_ratio)
@@ -129,8 +130,8 @@ class ScoreVerbs(EngineBase):
 
     def denoised(self, p: Particles) -> Tensor:
         """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""
-        rows = self.pool.call("denoise", p.rows, one_level(p.level))
-        return rows.x.reshape(*p.level.shape, *rows.x.shape[1:]).cpu()
+        rows = self.pool.home(self.pool.call("denoise", p.rows, one_level(p.level)))
+        return rows.x.reshape(*p.level.shape, *rows.x.shape[1:])
 
     def log_densities(self, p: Particles) -> Float64[Tensor, "g n experts"] | None:
         """What is known of every expert's log-density where the particles were last looked at, if any is."""

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from itscale.engine.rows import Rows
 from itscale.noise import Address
+from itscale.pools import PerRow
 from itscale.types import expand_over_event
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(PerRow):
     """Which particles the rows are: noise address, and index of their group in this run."""
 
     address: Address
@@ -26,7 +27,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Near:
+class Near(PerRow):
     """Where the noise of moves is to lie: ``c pivot + sqrt(1 - c^2) xi``, as normal as ``xi`` alone.
 
     Attributes:
@@ -45,7 +46,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(PerRow):
     """Scores on the driver: float64 rewards, whether each is one, whether the state is finite.
 
     Attributes:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from itscale.pools import Held
 
 _PLAIN = ("samples", "gradient", "noise", "origin", "memo", "gauge")
 """Fields of a tensor a row or None, which are joined where all parts have them."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Held):
     """States and what was computed from them; the local pool's handle is the tensors themselves.
 
     Attributes:
@@ -86,6 +90,39 @@ class Rows:
             known=known,
             **{name: together(name) for name in _PLAIN},
         )
+
+    @classmethod
+    def reunite(cls, parts: list[Rows]) -> Rows:
+        """Put pieces of one population after one another: where outputs are known of some, they are kept."""
+        found = next((p.raw for p in parts if p.raw is not None), None)
+        if found is not None and any(p.raw is None for p in parts):
+            parts = [p if p.raw is not None else p._not_looked_at(found) for p in parts]
+        return cls.join(parts)
+
+    def _not_looked_at(self, like: Tensor) -> Rows:
+        raw = like.new_zeros(len(self), *like.shape[1:])
+        return replace(self, raw=raw, known=torch.zeros(len(self), dtype=torch.bool, device=raw.device))
+
+    def to(self, device: torch.device | str) -> Rows:
+        """Move every tensor but the depths."""
+
+        def moved(field: Any) -> Any:
+            if isinstance(field, tuple):
+                return tuple(t.to(device) for t in field)
+            return None if field is None else field.to(device)
+
+        every = {f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "depth"}
+        return Rows(**every, depth=self.depth)
+
+    def only(self, names: Sequence[str]) -> Rows:
+        """Drop the fields that are not named; states and histories stay."""
+        keep = {"x", "history", "depth", *names}
+        return replace(self, **{f.name: None for f in fields(self) if f.name not in keep})
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Names of the fields that hold something."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
     @property
     def depths(self) -> Int64[Tensor, " rows"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from itscale.engine.rows import Rows
 from itscale.errors import ConfigError
+from itscale.pools import RowsHandle
 
 _KIND = "!kind"
 
@@ -23,6 +24,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.detach().cpu()
+    if isinstance(value, RowsHandle):
+        return plain(value.home())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
         return {_KIND: kind, **{f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}}
@@ -40,24 +43,24 @@ def plain(value: Any) -> Any:
     )
 
 
-def revive(value: Any, device: torch.device | str) -> Any:
-    """Undo ``plain``; rows go to ``device``, everything else stays on the host.
+def revive(value: Any, adopt: Callable[[Rows], Any]) -> Any:
+    """Undo ``plain``; rows go where ``adopt`` takes them, everything else stays on the host.
 
     Raises:
         ConfigError: for a class that this program does not have.
     """
     if isinstance(value, list):
-        return [revive(entry, device) for entry in value]
+        return [revive(entry, adopt) for entry in value]
     if not isinstance(value, dict):
         return value
     kind = value.get(_KIND)
     if kind is None:
-        return {key: revive(entry, device) for key, entry in value.items()}
+        return {key: revive(entry, adopt) for key, entry in value.items()}
     if kind == "tuple":
-        return tuple(revive(entry, device) for entry in value["items"])
-    fields = {key: revive(entry, device) for key, entry in value.items() if key != _KIND}
+        return tuple(revive(entry, adopt) for entry in value["items"])
+    fields = {key: revive(entry, adopt) for key, entry in value.items() if key != _KIND}
     if kind == f"{Rows.__module__}:{Rows.__qualname__}":
-        return Rows(**{name: _moved(field, device) for name, field in fields.items()})
+        return adopt(Rows(**fields))
     return _dataclass(kind)(**fields)
 
 
@@ -72,9 +75,3 @@ def _dataclass(kind: str) -> Any:
     if not (dataclasses.is_dataclass(found) and isinstance(found, type)):
         raise ConfigError(f"the checkpoint names {kind}, which is no dataclass")
     return found
-
-
-def _moved(field: Any, device: torch.device | str) -> Any:
-    if isinstance(field, Tensor):
-        return field.to(device)
-    return tuple(t.to(device) for t in field) if isinstance(field, tuple) else field

@@ -63,6 +63,17 @@ class WorkerBase:
         around = self.origin.to(x.device, x.dtype).index_select(0, group.to(x.device))
         return torch.add(x, around, alpha=float(self.process.interpolant.alpha(noisiest)))
 
+    def counters(self) -> dict[str, int]:
+        """Counts that only the worker knows."""
+        return {"padding_rows": self.padding_rows, "network_calls": self.network_calls}
+
+    def shrink(self) -> bool:
+        """Halve the micro-batch, after memory has run out; False if it is one row already."""
+        if self.chunk == 1:
+            return False
+        self.chunk = self.chunk // 2
+        return True
+
     def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
         """Read what a look has left with a part of the rows, whose level is given."""
         memo = None if rows.memo is None else rows.memo[part]

@@ -32,7 +32,7 @@ class CompositionWorker(WorkerBase):
         return present(rows.memo).cpu()
 
     @torch.no_grad()
-    def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, "2 rows"]:
+    def rates(self, rows: Rows, level: int | Tensor) -> Float64[Tensor, "rows 2"]:
         """What a composition adds to the log-weights of rows that were looked at, and their virial.
 
         The growth per unit of time, without the gauge where that is still to be fitted; or, with exact
@@ -54,7 +54,7 @@ class CompositionWorker(WorkerBase):
                 found[0, part] = process.arrive(here, rows.origin[part], float(self.times[level - 1]))
             else:  # at the start, or moved within a level, which takes no weight
                 found[0, part] = process.log_ratio_at_start(here.x) if k == 0 else 0.0
-        return found.cpu()
+        return found.T.cpu()
 
     @torch.no_grad()
     def langevin_ratio(
@@ -69,11 +69,6 @@ class CompositionWorker(WorkerBase):
             ahead = process.log_prob(there.x, there.t) - process.log_prob(here.x, here.t)
             found[part] = ahead + kernel.log_reversal(here, there, level)
         return found.cpu()
-
-    def usual_gauge(self, level: int | Tensor) -> Float64[Tensor, "..."]:
-        """The gauge where none is fitted, of a level or of every row's."""
-        assert isinstance(self.process, ComposedProcess)
-        return self.process.terms_at(self.times[level]).h
 
     def gauged(self, rows: Rows, gauge: Float64[Tensor, " rows"]) -> Rows:
         """Give every row the gauge that was fitted for it."""

@@ -1,6 +1,7 @@
 """Where rows are computed. A pool owns the rows and knows nothing of models, solvers or methods."""
 
-from itscale.pools.base import OpenPool, Pool
+from itscale.pools.base import Held, OpenPool, PerRow, Pool, RowsHandle, Whole
 from itscale.pools.local import Local
+from itscale.pools.ray_pool import Ray
 
-__all__ = ["Local", "OpenPool", "Pool"]
+__all__ = ["Held", "Local", "OpenPool", "PerRow", "Pool", "Ray", "RowsHandle", "Whole"]

@@ -1,41 +1,105 @@
-"""What the engine asks of a pool."""
+"""What the engine asks of a pool, and what it tells a pool about its messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 
+class Held:
+    """Base of rows: large, and staying where they were made. Subclasses are frozen dataclasses of tensors."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def take(self, index: Int64[Tensor, " m"]) -> Any:
+        """Gather rows."""
+        raise NotImplementedError
+
+    def to(self, device: Any) -> Any:
+        """Move every tensor but those that belong on the host."""
+        raise NotImplementedError
+
+    def only(self, names: Sequence[str]) -> Any:
+        """Drop the fields that are not named."""
+        raise NotImplementedError
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Names of the fields that hold something."""
+        raise NotImplementedError
+
+    @classmethod
+    def join(cls, parts: list[Any]) -> Any:
+        """Put rows after one another; what not all of them have is dropped."""
+        raise NotImplementedError
+
+    @classmethod
+    def reunite(cls, parts: list[Any]) -> Any:
+        """Put pieces of one population after one another; what one of them has is kept."""
+        raise NotImplementedError
+
+
+@runtime_checkable
 class RowsHandle(Protocol):
-    """A handle to rows: tensors in the local pool, references elsewhere."""
+    """What stands for rows that are elsewhere."""
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Int64[Tensor, " m"]) -> RowsHandle: ...
+    def take(self, index: Int64[Tensor, " m"]) -> Any: ...
+
+    def home(self) -> Held:
+        """Return the rows themselves, on the host."""
+        ...
+
+
+class PerRow:
+    """Base of messages whose tensors have one entry per row: they are cut up wherever rows are apart."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An argument that every worker needs all of, rows included."""
+
+    value: Any
 
 
 class OpenPool(Protocol):
-    """A pool with a worker in it."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where rows go that come from a checkpoint."""
-        ...
+    """A pool with a worker in it, or several."""
 
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a verb of the worker on rows; what comes back is a handle and small host tensors."""
+        """Run a verb of the worker on rows; what comes back is a handle and small host tensors.
+
+        Tensors and ``PerRow`` messages have as many entries as there are rows, or that many for each.
+        """
         ...
 
     def join(self, parts: list[Any]) -> Any:
         """Put rows after one another."""
         ...
 
+    def adopt(self, rows: Any) -> Any:
+        """Return a handle to rows that come from elsewhere, such as a checkpoint."""
+        ...
+
+    def home(self, rows: Any) -> Any:
+        """Return the rows themselves on the host."""
+        ...
+
     def counters(self) -> dict[str, int]:
         """Counts that only the workers know: padding rows, network calls."""
+        ...
+
+    def report(self) -> tuple[dict[str, Any], list[str]]:
+        """What the pool has to say of the run: plain values by name, and warnings."""
+        ...
+
+    def close(self) -> None:
+        """Give up the workers; rows are gone."""
         ...
 
 

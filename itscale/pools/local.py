@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from itscale.errors import ConfigError
+from itscale.pools.base import Held, Whole
 
 log = logging.getLogger(__name__)
 LARGEST = 256
@@ -72,15 +73,13 @@ class OpenLocal:
     remarks: list[str] = field(default_factory=list)
     """What the user should know of how the run went."""
 
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.worker.device)
-
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Run a verb; where memory runs out, again in halves."""
+        bare = [_bare(value) for value in args]
+        named = {name: _bare(value) for name, value in kwargs.items()}
         while True:
             try:
-                return getattr(self.worker, verb)(*args, **kwargs)
+                return getattr(self.worker, verb)(*bare, **named)
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self.worker.chunk == 1 or self.worker.bitwise:
                     raise
@@ -98,5 +97,21 @@ class OpenLocal:
     def join(self, parts: list[Any]) -> Any:
         return type(parts[0]).join(parts)
 
+    def adopt(self, rows: Held) -> Held:
+        return rows.to(self.worker.device)
+
+    def home(self, rows: Held) -> Held:
+        return rows.to("cpu")
+
     def counters(self) -> dict[str, int]:
-        return {"padding_rows": self.worker.padding_rows, "network_calls": self.worker.network_calls}
+        return self.worker.counters()
+
+    def report(self) -> tuple[dict[str, Any], list[str]]:
+        return {}, list(self.remarks)
+
+    def close(self) -> None:
+        pass
+
+
+def _bare(value: Any) -> Any:
+    return value.value if isinstance(value, Whole) else value

@@ -122,7 +122,7 @@ def _start(ray: Any, cpus: int, gpus: float, object_store: int, resources: Mappi
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=str(folder),
+            _temp_dir=str(folder / "r"),  # which Ray opens to all; the folder around it stays shut
         )
     except Exception as error:
         disconnect()
@@ -135,7 +135,7 @@ def _start(ray: Any, cpus: int, gpus: float, object_store: int, resources: Mappi
 
 def _join(ray: Any, address: str) -> None:
     if address != "auto":
-        _check_answer(address)
+        check_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except RuntimeError as error:
@@ -153,8 +153,8 @@ def _join(ray: Any, address: str) -> None:
     atexit.register(disconnect)
 
 
-def _check_answer(address: str) -> None:
-    """Raise at once where nobody listens: Ray itself would try for a minute."""
+def check_answer(address: str) -> None:
+    """Raise ConfigError at once where nobody listens: Ray itself would try for a minute."""
     where = address.removeprefix("ray://")
     host, colon, port = where.rpartition(":")
     if not colon or not port.isdigit():

@@ -18,7 +18,7 @@ from itscale.methods import METHODS
 from itscale.models.analytic import GaussianMixture
 from itscale.models.bundled import BUNDLED
 from itscale.models.loading import is_pipeline, is_place, load
-from itscale.pools import Local
+from itscale.pools import Local, Ray
 from itscale.potentials import POTENTIALS, get_potential
 from itscale.process import ODE, SDE, Coefficient, Epsilon, Masking, Natural, get_diffusion
 from itscale.runs.compositions import COMPOSITIONS, expert_settings
@@ -31,7 +31,7 @@ from itscale.values import VALUES, get_value
 
 PROCESSES: dict[str, type] = {"ode": ODE, "sde": SDE, "masking": Masking}
 DIFFUSIONS: dict[str, type] = {"natural": Natural, "coefficient": Coefficient, "epsilon": Epsilon}
-POOLS: dict[str, type] = {"local": Local}
+POOLS: dict[str, type] = {"local": Local, "ray": Ray}
 
 METHOD = Room("method", METHODS, list_with="itscale methods")
 PROCESS = Room("process", PROCESSES)

@@ -56,7 +56,9 @@ class Checkpoint:
         if version != VERSION:
             raise ConfigError(f"checkpoint {str(self.path)!r} has version {version}, this is {VERSION}")
         mine = plain(self.request)
-        different = [key for key in mine | request if mine.get(key) != request.get(key)]
+        theirs = {**request, "pool": _arithmetic(request.get("pool"))}
+        ours = {**mine, "pool": _arithmetic(mine.get("pool"))}
+        different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
         if different:
             key = different[0]
             raise ConfigError(
@@ -93,10 +95,19 @@ class Checkpoint:
     def is_due(self) -> bool:
         return time.perf_counter() - self.saved_at >= self.every
 
-    def restore(self, saved: dict[str, Any], engine: Engine, device: Any) -> tuple[State, list[Any]]:
+    def restore(self, saved: dict[str, Any], engine: Engine) -> tuple[State, list[Any]]:
         """Put an engine back where it was, and return the method's state and the trace."""
-        engine.restore(revive(saved["engine"], "cpu"))
-        return revive(saved["state"], device), revive(saved["trace"], "cpu")
+        engine.restore(revive(saved["engine"], _refuse))
+        return revive(saved["state"], engine.pool.adopt), revive(saved["trace"], _refuse)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def _arithmetic(pool: dict[str, Any] | None) -> dict[str, Any]:
+    """What results may depend on of a pool: a run may go on elsewhere, and with other shards."""
+    return {name: (pool or {}).get(name) for name in ("microbatch", "bitwise")}
+
+
+def _refuse(rows: Any) -> Any:
+    raise ConfigError("the checkpoint holds rows where there are none")

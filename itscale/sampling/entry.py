@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -172,7 +173,7 @@ def sample(
     keeper = None if checkpoint is None else Checkpoint(Path(checkpoint), request, checkpoint_every)
     saved = None if keeper is None else keeper.load()
     if saved is not None:
-        prelude = revive(saved["prelude"], "cpu")
+        prelude = revive(saved["prelude"], lambda rows: rows)
     else:
         draw = functools.partial(
             sample, model, reward=scorer, steps=steps, guidance=guidance, seed=seed ^ PILOT_SEED, pool=pool
@@ -199,37 +200,38 @@ def sample(
         forecast=setup.forecast,
         origin=origin,
     )
-    engine = Engine(
-        (pool or Local()).open(factory),
-        kernel=setup.kernel,
-        times=setup.times,
-        group_ids=group_ids,
-        noise=noise,
-        ledger=Ledger(len(group_ids), budget),
-        event_shape=tuple(setup.model.event_shape),
-        rows_per_look=setup.model.rows_per_look,
-        tilt=float(prelude["tilt"]),
-        has_reward=scorer is not None,
-        has_gradient=scorer is not None and scorer.gradient_ready and setup.forecast is None,
-        initial=initial,
-        process=setup.process,
-        score_cost=setup.cost.score,
-        observed=setup.observed,
-    )
-    if saved is None and isinstance(profile := getattr(chosen, "profile", None), Profile) and scorer:
-        engine.watch.warnings += mismatches(profile, setup.process, scorer)
-    done = run(engine, chosen, plan, on_step, keeper, saved, prelude, on_interrupt)
-    result = make_result(
-        engine,
-        chosen,
-        done.particles,
-        done.trace,
-        done.truncated,
-        uncorrected=done.uncorrected,
-        modality=setup.model.modality,
-        pilot=prelude["pilot"],
-        config={**request, "condition": conditions, "tilt": engine.tilt},
-    )
+    with contextlib.closing((pool or Local()).open(factory)) as place:
+        engine = Engine(
+            place,
+            kernel=setup.kernel,
+            times=setup.times,
+            group_ids=group_ids,
+            noise=noise,
+            ledger=Ledger(len(group_ids), budget),
+            event_shape=tuple(setup.model.event_shape),
+            rows_per_look=setup.model.rows_per_look,
+            tilt=float(prelude["tilt"]),
+            has_reward=scorer is not None,
+            has_gradient=scorer is not None and scorer.gradient_ready and setup.forecast is None,
+            initial=initial,
+            process=setup.process,
+            score_cost=setup.cost.score,
+            observed=setup.observed,
+        )
+        if saved is None and isinstance(profile := getattr(chosen, "profile", None), Profile) and scorer:
+            engine.watch.warnings += mismatches(profile, setup.process, scorer)
+        done = run(engine, chosen, plan, on_step, keeper, saved, prelude, on_interrupt)
+        result = make_result(
+            engine,
+            chosen,
+            done.particles,
+            done.trace,
+            done.truncated,
+            uncorrected=done.uncorrected,
+            modality=setup.model.modality,
+            pilot=prelude["pilot"],
+            config={**request, "condition": conditions, "tilt": engine.tilt},
+        )
     if keeper is not None and not done.is_kept:
         keeper.remove()
     return result if space is None else with_decoded(result, setup.model)

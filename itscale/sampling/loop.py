@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 
 from itscale.engine import Engine, Particles, Step
+from itscale.errors import PoolError
 from itscale.methods import Method, Plan, State
 from itscale.particles import effective_sample_size, log_mean_exp, normalise
 from itscale.potentials import Difference
@@ -53,7 +55,7 @@ def run(
         state = method.init(engine, plan)
         trace = [_record(engine, state.particles)]
     else:
-        state, trace = checkpoint.restore(saved, engine, engine.pool.device)
+        state, trace = checkpoint.restore(saved, engine)
     done = engine.snapshot() if checkpoint is not None else None
     moves = len(engine.ancestors)
     try:
@@ -72,7 +74,8 @@ def run(
                 return _ended(engine, method, state, trace)
     except BaseException as stop:
         if checkpoint is not None and done is not None:
-            checkpoint.save(done, state, trace, prelude)
+            with contextlib.suppress(PoolError):  # rows that are lost leave the checkpoint before this one
+                checkpoint.save(done, state, trace, prelude)
         if on_interrupt == "raise" or not isinstance(stop, KeyboardInterrupt):
             raise
         del engine.ancestors[moves:]  # a step that was broken off moved nobody, though it was paid

@@ -40,8 +40,8 @@ def make_result(
     has_evidence = claim.evidence is not None and not truncated
     evidence = p.log_evidence + log_mean_exp(p.log_weights)
     has_lineage = getattr(method, "has_lineage", True) and len({a.shape for a in engine.ancestors}) == 1
-    remarks = getattr(engine.pool, "remarks", ())
-    warnings = [*engine.watch.warnings, *warnings_of(trace), *remarks]
+    facts, said = engine.pool.report()
+    warnings = [*engine.watch.warnings, *warnings_of(trace), *said]
     target = None if truncated else claim.target
     if truncated:
         warnings.append(
@@ -68,7 +68,7 @@ def make_result(
         trace=trace,
         config=config,
         warnings=warnings,
-        notes=engine.notes,
+        notes={**engine.notes, **facts},
         log_densities=engine.log_densities(p),
         uncorrected=aside,
     )

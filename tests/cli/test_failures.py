@@ -96,3 +96,12 @@ def test_every_command_has_a_page_of_help(itscale_command):
         done = itscale_command(command, "--help")
         assert (done.code, done.stderr) == (0, "")
         assert "Usage" in done.stdout
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_before_anything_runs(itscale_command, folder):
+    done = itscale_command("run", "mine.yaml", "--pool", "127.0.0.1:1")
+    assert done.code == 2
+    assert "nobody answers at '127.0.0.1:1'" in done.stderr
+    done = itscale_command("run", "mine.yaml", "--pool", "rya")
+    assert done.code == 2
+    assert "it should be 'local', 'auto' or HOST:PORT" in done.stderr

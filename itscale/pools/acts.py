@@ -1,0 +1,237 @@
+"""What shards were asked to do since the last snapshot, so that it can be done again after a loss."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itscale.errors import PoolError
+from itscale.pools import wire
+from itscale.pools.crew import PROBE_SECONDS, Crew
+from itscale.pools.metrics import Metrics
+from itscale.pools.shard import Answer, Name
+
+if TYPE_CHECKING:
+    from itscale.pools.ray_pool import Ray
+
+SAME_FAILURES = 3  # at one act, after which it is not the machine's fault
+SLOWEST = 5.0
+
+
+@dataclass
+class Errand:
+    """One shard's part of an act.
+
+    Attributes:
+        command: for ``Shard.act``; None is an export.
+        blocks: of these errands of the same act, which come before; what they return is handed over.
+        name, index: rows to export.
+    """
+
+    shard: int
+    command: bytes | None
+    blocks: tuple[int, ...] = ()
+    name: Name | None = None
+    index: np.ndarray | None = None
+
+
+@dataclass
+class Act:
+    """What several shards do together.
+
+    Attributes:
+        errands: exports come first, so that rows are copied out before anything can change them.
+        dropped: populations that nobody has any more.
+    """
+
+    verb: str
+    errands: list[Errand]
+    dropped: tuple[Name, ...] = ()
+
+    @property
+    def answering(self) -> list[Errand]:
+        return [errand for errand in self.errands if errand.command is not None]
+
+
+class Lost(Exception):
+    """Shards that died or did not answer."""
+
+
+@dataclass
+class Log:
+    """Submits acts, waits for them, and repeats those since the last snapshot when a shard is lost.
+
+    Calls of one driver to one shard run in the order in which they were submitted, so that acts whose answers
+    nobody needs are not waited for.
+
+    Attributes:
+        factory: the worker's factory as a message, the names of the networks in it, references to these.
+        where: microbatch, bitwise, device.
+        acts: since the snapshot.
+        folder: of the snapshot.
+    """
+
+    crew: Crew
+    pool: Ray
+    factory: tuple[bytes, list[str], list[Any]]
+    where: dict[str, Any]
+    metrics: Metrics
+    acts: list[Act] = field(default_factory=list)
+    folder: str | None = None
+    _numbers: list[int] = field(default_factory=list)
+    _pending: list[tuple[Act, list[Any]]] = field(default_factory=list)
+    _slowest: dict[str, float] = field(default_factory=dict)
+    _failures: int = 0
+
+    def build(self) -> None:
+        """Make a worker in every shard, with the rows of the last snapshot."""
+        self.crew.epoch += 1
+        data, keys, refs = self.factory
+        self._numbers = [0] * len(self.crew)
+        started = [
+            shard.build.remote(self.crew.epoch, data, self.where, self.folder, keys, *refs)
+            for shard in self.crew.shards
+        ]
+        self._get(started, self.pool.start_timeout)
+
+    def perform(self, act: Act, wait: bool) -> list[Answer]:
+        """Do an act; with ``wait`` return the answers.
+
+        Raises:
+            PoolError: if shards are lost again and again.
+        """
+        failures = 0
+        while True:
+            try:
+                refs = self._submit(act)
+                if not wait:
+                    self.acts.append(act)
+                    self._pending.append((act, refs))
+                    return []
+                self._settle()
+                answers = self._wait(act, refs)
+                self.acts.append(act)
+                return answers
+            except Lost as lost:
+                failures += 1
+                self._recover(lost, act, failures)
+
+    def settle(self) -> None:
+        """Wait for what was not waited for."""
+        failures = 0
+        while True:
+            try:
+                self._settle()
+                return
+            except Lost as lost:
+                failures += 1
+                self._recover(lost, None, failures)
+
+    def commit(self, folder: str) -> None:
+        """Go on from a snapshot that all shards have written."""
+        before, self.folder = self.folder, folder
+        self.acts.clear()
+        if before is not None:
+            shutil.rmtree(before, ignore_errors=True)
+
+    def _submit(self, act: Act) -> list[Any]:
+        refs: list[Any] = []
+        for errand in act.errands:
+            self._numbers[errand.shard] += 1
+            number, actor = self._numbers[errand.shard], self.crew.shards[errand.shard]
+            if errand.command is None:
+                refs.append(actor.export.remote(self.crew.epoch, number, errand.name, errand.index))
+            else:
+                blocks = [refs[i] for i in errand.blocks]
+                refs.append(actor.act.remote(self.crew.epoch, number, errand.command, act.dropped, *blocks))
+        return [ref for ref, errand in zip(refs, act.errands, strict=True) if errand.command is not None]
+
+    def _settle(self) -> None:
+        while self._pending:
+            act, refs = self._pending[0]
+            for answer in self._wait(act, refs):
+                self.metrics.received(answer.received)
+                if answer.error is not None:
+                    raise answer.error[0]
+            self._pending.pop(0)
+
+    def _wait(self, act: Act, refs: list[Any]) -> list[Answer]:
+        deadline = self._deadline(act.verb)
+        started = time.perf_counter()
+        answers = [wire.loads(data) for data in self._get(refs, deadline)]
+        took = time.perf_counter() - started
+        self._slowest[act.verb] = max(took, self._slowest.get(act.verb, 0.0))
+        return answers
+
+    def _deadline(self, verb: str) -> float:
+        if verb not in self._slowest:
+            return max(self.pool.first_deadline, self.pool.deadline)
+        return max(self.pool.deadline, SLOWEST * self._slowest[verb])
+
+    def _get(self, refs: list[Any], deadline: float) -> list[Any]:
+        ray = self.crew.ray
+        errors = ray.exceptions
+        try:
+            return ray.get(refs, timeout=deadline)
+        except errors.GetTimeoutError as error:
+            raise Lost(f"a shard did not answer within {deadline:g} s") from error
+        except (
+            errors.RayActorError,
+            errors.ObjectLostError,
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+        ) as error:
+            raise Lost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        except errors.RayTaskError as error:
+            cause = error.as_instanceof_cause()
+            if isinstance(cause, errors.RayActorError | errors.ObjectLostError):
+                raise Lost(str(cause).splitlines()[0]) from error
+            if isinstance(cause, errors.ObjectStoreFullError | errors.OutOfDiskError):
+                raise PoolError(
+                    f"Ray has no room for what shards exchange: {str(cause).splitlines()[0]}; raise "
+                    "pool.object_store, or free the disk of its temporary folder"
+                ) from error
+            raise cause from error
+
+    def _recover(self, lost: Lost, act: Act | None, failures: int) -> None:
+        """Bring all shards back to where they were before ``act``."""
+        verb = "an earlier call" if act is None else act.verb
+        while True:
+            self.metrics.recovered(str(lost))
+            if failures >= SAME_FAILURES:
+                raise PoolError(
+                    f"shards were lost {failures} times in a row at the same call, {verb!r}: {lost}; it is "
+                    "probably what they compute that ends them, such as memory: lower pool.microbatch"
+                ) from lost
+            if self.metrics.recoveries > self.pool.max_recoveries:
+                raise PoolError(
+                    f"shards were lost {self.metrics.recoveries} times, more than pool.max_recoveries="
+                    f"{self.pool.max_recoveries}: {lost}"
+                ) from lost
+            time.sleep(min(10.0, 0.05 * 2**self.metrics.recoveries))
+            try:
+                self._rebuild()
+                return
+            except Lost as again:
+                lost, failures = again, failures + 1
+
+    def _rebuild(self) -> None:
+        self._pending.clear()
+        gone = [i for i, alive in enumerate(self.crew.answers(PROBE_SECONDS)) if not alive]
+        self.crew.kill(gone)
+        self.crew.replace(gone)
+        self.build()
+        for act in self.acts:
+            self._pending.append((act, self._submit(act)))
+        self.metrics.repeated(len(self.acts))
+        self._replayed()
+
+    def _replayed(self) -> None:
+        """Wait for the repeated acts; what went wrong in one then was reported then."""
+        for act, refs in self._pending:
+            self._wait(act, refs)
+        self._pending.clear()

@@ -1,0 +1,374 @@
+"""The driver's side of a sharded pool: cut verbs up, move rows, put answers together, survive losses."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from itscale.errors import PoolError
+from itscale.pools import wire
+from itscale.pools.acts import Act, Errand, Log
+from itscale.pools.base import Held
+from itscale.pools.crew import Berth, Crew
+from itscale.pools.metrics import Metrics
+from itscale.pools.placement import contiguous, place_children, position_in_shard
+from itscale.pools.session import connect
+from itscale.pools.shard import Adopt, Arrange, Call, Fetch, Join, Name, Save, Stowed, size_of_rows
+from itscale.pools.spreading import Layout, cut, handles, merge
+
+if TYPE_CHECKING:
+    from itscale.pools.ray_pool import Ray
+
+_idle: list[tuple[tuple[Any, ...], Crew]] = []
+
+
+class RayRows:
+    """A handle to rows that lie in shards.
+
+    Attributes:
+        layout: which shard holds which row.
+        present: names of the fields that the rows have.
+        row_size: bytes of one row.
+    """
+
+    def __init__(
+        self, pool: OpenRay, name: Name, layout: Layout, present: tuple[str, ...], row_size: int
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.layout = layout
+        self.present = present
+        self.row_size = row_size
+        weakref.finalize(self, pool.dropped.append, name).atexit = False
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def take(self, index: torch.Tensor) -> RayRows:
+        """Gather rows; what can stay in its shard does."""
+        return self.pool.take(self, index.numpy())
+
+    def home(self) -> Any:
+        """Return the rows themselves, on the host."""
+        return self.pool.home(self)
+
+    @property
+    def x(self) -> torch.Tensor:
+        """States, fetched."""
+        return self.home().x
+
+    @property
+    def raw(self) -> torch.Tensor | None:
+        """Outputs of the network, fetched."""
+        return self.home().raw if "raw" in self.present else None
+
+
+class OpenRay:
+    """Workers in the shards of a crew."""
+
+    def __init__(self, pool: Ray, factory: Callable[..., Any]) -> None:
+        gpus = pool.local_gpus
+        count, bundle, threads = pool.shares(gpus)
+        total = {name: amount * count for name, amount in pool.resources.items()}
+        ray = connect(
+            pool.address,
+            cpus=int(np.ceil(pool.cpus * count)),
+            gpus=gpus,
+            object_store=pool.object_store,
+            resources=total,
+        )
+        if pool.address != "local":
+            count, bundle, threads = pool.shares(ray.cluster_resources().get("GPU", 0))
+        self.pool = pool
+        self.key = (pool.address, count, tuple(sorted(bundle.items())), threads)
+        self.crew = _enlist(ray, self.key, count, Berth(bundle, threads, pool.start_timeout))
+        self.dropped: list[Name] = []
+        self.metrics = Metrics(count, ray.cluster_resources().get("object_store_memory", 0.0))
+        self.warnings: list[str] = []
+        self._acts = 0
+        self._counters: list[dict[str, int]] = [{}] * count
+        where = {"microbatch": pool.microbatch, "bitwise": pool.bitwise, "device": pool.device}
+        self._log = Log(self.crew, pool, _with_networks(self.crew, factory), where, self.metrics)
+        self._folder = _snapshot_folder(pool, self.crew)
+        self._since = 0
+        self._finalizer = weakref.finalize(self, _put_back, self.key, self.crew, self._folder)
+        self._log.build()
+
+    @property
+    def shards(self) -> int:
+        return len(self.crew)
+
+    def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a verb wherever its rows are."""
+        self._snapshot_if_due()
+        given = [pair for value in (*args, *kwargs.values()) for pair in handles(value)]
+        layout = next((rows.layout for rows, is_whole in given if not is_whole), None)
+        if layout is None:
+            layout = Layout(contiguous(_length((*args, *kwargs.values())), self.shards), self.shards)
+        place = {False: lambda rows: self._beside(rows, layout), True: self._everywhere}
+        stand_ins = {(id(rows), is_whole): place[is_whole](rows) for rows, is_whole in given}
+
+        def stand_in(rows: RayRows, is_whole: bool) -> RayRows:
+            return stand_ins[id(rows), is_whole]
+
+        number = self._next()
+        errands = []
+        for shard in layout.active:
+            command = Call(
+                number,
+                verb,
+                tuple(cut(value, layout, shard, stand_in) for value in args),
+                {name: cut(value, layout, shard, stand_in) for name, value in kwargs.items()},
+            )
+            errands.append(self._errand(shard, command))
+        answers = self._perform(Act(verb, errands))
+        results = [answer.result for answer in answers]
+        return merge(results, layout, lambda found: self._stowed(found, layout, given), Stowed)
+
+    def take(self, rows: RayRows, index: np.ndarray) -> RayRows:
+        """Gather rows into a new population; as few as possible change their shard."""
+        if len(index) == len(rows) and np.array_equal(index, np.arange(len(rows))):
+            return rows
+        home = rows.layout.owner[index]
+        owner = place_children(home, index, self.shards, self.crew.sites)
+        self.metrics.moved(int((owner != home).sum()), len(index))
+        return self._arrange(rows, index, Layout(owner, self.shards))
+
+    def join(self, parts: list[RayRows]) -> RayRows:
+        """Put rows after one another, where they are."""
+        owner = np.concatenate([part.layout.owner for part in parts])
+        layout = Layout(owner, self.shards)
+        names = tuple(n for n in parts[0].present if all(n in part.present for part in parts))
+        number = self._next()
+        name, errands = (number, 0), []
+        for shard in layout.active:
+            here: tuple[Any, ...] = tuple(part for part in parts if len(part.layout.slots[shard]))
+            errands.append(self._errand(shard, Join(name, here or tuple[Any, ...](parts), names)))
+        self._perform(Act("join", errands), wait=False)
+        kept = tuple({**dict.fromkeys(names), "history": None, "x": None})
+        return RayRows(self, name, layout, kept, max(part.row_size for part in parts))
+
+    def adopt(self, rows: Held) -> RayRows:
+        """Share rows out among the shards."""
+        layout = Layout(contiguous(len(rows), self.shards), self.shards)
+        number = self._next()
+        name = (number, 0)
+        errands = [
+            self._errand(shard, Adopt(name, rows.take(layout.index[shard]))) for shard in layout.active
+        ]
+        self._perform(Act("adopt", errands))
+        size = size_of_rows(rows) // max(1, len(rows))
+        return RayRows(self, name, layout, rows.present, size)
+
+    def home(self, rows: Any) -> Any:
+        """Return rows themselves, in order, on the host."""
+        errands = [self._errand(shard, Fetch(rows)) for shard in rows.layout.active]
+        parts = [answer.result for answer in self._perform(Act("home", errands))]
+        whole = type(parts[0]).reunite(parts)
+        order = np.concatenate([rows.layout.slots[shard] for shard in rows.layout.active])
+        return whole.take(torch.from_numpy(np.argsort(order)))
+
+    def counters(self) -> dict[str, int]:
+        """Sums over shards."""
+        self._log.settle()
+        found: dict[str, int] = {"padding_rows": 0, "network_calls": 0}
+        for counters in self._counters:
+            for name, count in counters.items():
+                found[name] = found.get(name, 0) + count
+        return found
+
+    def report(self) -> tuple[dict[str, Any], list[str]]:
+        """Figures of the run, and warnings."""
+        return {"pool": self.metrics.summary()}, [*dict.fromkeys([*self.warnings, *self.metrics.warnings()])]
+
+    def close(self) -> None:
+        """Leave the shards to the next run."""
+        self._finalizer()
+
+    def _next(self) -> int:
+        self._acts += 1
+        return self._acts
+
+    def _errand(self, shard: int, command: Any) -> Errand:
+        return Errand(shard, wire.dumps(command, _name))
+
+    def _perform(self, act: Act, wait: bool = True) -> list[Any]:
+        dropped = tuple(self.dropped)
+        del self.dropped[: len(dropped)]
+        act.dropped = dropped
+        started = time.perf_counter()
+        answers = self._log.perform(act, wait)
+        for errand, answer in zip(act.answering, answers, strict=False):
+            self._counters[errand.shard] = answer.counters
+            self.warnings += answer.notes
+        self.metrics.acted(act.verb, time.perf_counter() - started, answers)
+        failed = next((answer.error for answer in answers if answer.error is not None), None)
+        if failed is not None:
+            raise failed[0]
+        self._since += 1
+        return answers
+
+    def _stowed(
+        self, found: Sequence[Stowed | None], layout: Layout, given: Sequence[tuple[RayRows, bool]]
+    ) -> RayRows:
+        known = [stowed for stowed in found if stowed is not None]
+        same = {stowed.same for stowed in known}
+        for rows, _ in given:
+            if same == {rows.name}:
+                self.dropped.append(known[0].name)
+                return rows
+        per_row = known[0].length // max(1, len(layout.slots[layout.active[0]]))
+        present = tuple(dict.fromkeys(name for stowed in known for name in stowed.present))
+        size = sum(stowed.size for stowed in known) // max(1, sum(stowed.length for stowed in known))
+        return RayRows(self, known[0].name, layout.expanded(per_row), present, size)
+
+    def _beside(self, rows: RayRows, layout: Layout) -> RayRows:
+        """The rows, moved to lie where those of a layout do."""
+        wanted = layout.per_row(len(rows)) if len(layout) else layout
+        if np.array_equal(wanted.owner, rows.layout.owner):
+            return rows
+        self.metrics.moved(int((wanted.owner != rows.layout.owner).sum()), 0)
+        return self._arrange(rows, np.arange(len(rows)), wanted)
+
+    def _everywhere(self, rows: RayRows) -> RayRows:
+        """A copy of all rows in every shard."""
+        every = np.arange(len(rows))
+        wanted = {shard: every for shard in range(self.shards)}
+        name = self._bring(rows, every, wanted)
+        return RayRows(self, name, rows.layout, rows.present, rows.row_size)
+
+    def _arrange(self, rows: RayRows, index: np.ndarray, layout: Layout) -> RayRows:
+        name = self._bring(rows, index, {shard: layout.slots[shard] for shard in layout.active})
+        return RayRows(self, name, layout, rows.present, rows.row_size)
+
+    def _bring(self, rows: RayRows, index: np.ndarray, wanted: dict[int, np.ndarray]) -> Name:
+        """Make a population of rows ``index``; shard s gets the ``wanted[s]`` of them, in order."""
+        name = (self._next(), 0)
+        position = position_in_shard(rows.layout.owner)
+        exports: list[Errand] = []
+        arrangements: list[Errand] = []
+        for shard, slots in wanted.items():
+            parents = index[slots]
+            source = rows.layout.owner[parents]
+            order = np.empty(len(slots), dtype=np.int64)
+            here = source == shard
+            keep = position[parents[here]]
+            order[here] = np.arange(len(keep))
+            blocks, offset = [], len(keep)
+            for other in np.unique(source[~here]):
+                among = source == other
+                distinct, inverse = np.unique(parents[among], return_inverse=True)
+                order[among] = offset + inverse
+                offset += len(distinct)
+                blocks.append(len(exports))
+                exports.append(Errand(int(other), None, name=rows.name, index=position[distinct]))
+            has_rows = len(keep) > 0
+            command = Arrange(name, rows if has_rows else None, keep, order)  # type: ignore[arg-type]
+            errand = self._errand(shard, command)
+            errand.blocks = tuple(blocks)
+            arrangements.append(errand)
+        self.metrics.in_flight(sum(len(e.index) for e in exports if e.index is not None) * rows.row_size)
+        self._perform(Act("move", [*exports, *arrangements]), wait=False)
+        return name
+
+    def _snapshot_if_due(self) -> None:
+        if self._folder is None or self._since < self.pool.snapshot_every:
+            return
+        self._since = 0
+        folder = str(Path(self._folder) / f"at-{self._next()}")
+        errands = [self._errand(shard, Save(folder)) for shard in range(self.shards)]
+        try:
+            self._perform(Act("save", errands))
+        except OSError as error:
+            self._folder = None
+            self.warnings.append(
+                f"snapshots could not be written ({error}); a failure would repeat the run from the last one"
+            )
+            return
+        self._log.commit(folder)
+
+
+def _name(value: Any) -> Name | None:
+    return value.name if isinstance(value, RayRows) else None
+
+
+def _with_networks(crew: Crew, factory: Callable[..., Any]) -> tuple[bytes, list[str], list[Any]]:
+    """The factory as a message, and the neural networks in it, which travel once for all runs."""
+    import torch.nn
+
+    keys: list[str] = []
+    refs: list[Any] = []
+
+    def naming(value: Any) -> Any:
+        if not isinstance(value, torch.nn.Module):
+            return None
+        key, ref = _network(crew, value)
+        if key not in keys:
+            keys.append(key)
+            refs.append(ref)
+        return key
+
+    return wire.dumps(factory, naming), keys, refs
+
+
+def _network(crew: Crew, module: Any) -> tuple[str, Any]:
+    """A network's name and reference; one that has changed since is another."""
+    state = tuple(t._version for t in (*module.parameters(), *module.buffers()))
+    mark = (state, module.training)
+    known = crew.networks.get(id(module))
+    if known is not None and known[0]() is module and known[1] == mark:
+        return known[2], known[3]
+    key = uuid.uuid4().hex
+    ref = crew.ray.put(wire.dumps(module))
+    crew.networks[id(module)] = (weakref.ref(module), mark, key, ref)
+    return key, ref
+
+
+def _length(values: Sequence[Any]) -> int:
+    """How many rows a verb without rows makes."""
+    from itscale.pools.base import PerRow
+
+    return next(len(value) for value in values if isinstance(value, PerRow))  # type: ignore[arg-type]
+
+
+def _enlist(ray: Any, key: tuple[Any, ...], count: int, berth: Berth) -> Crew:
+    """A crew that an earlier run has left, or a new one."""
+    for entry in list(_idle):
+        if entry[0] == key or not entry[1].ray.is_initialized():
+            _idle.remove(entry)
+            if entry[1].is_alive:
+                return entry[1]
+            entry[1].dismiss()
+    for entry in list(_idle):  # of another shape, and in the way
+        _idle.remove(entry)
+        entry[1].dismiss()
+    return Crew.enlist(ray, count, berth)
+
+
+def _put_back(key: tuple[Any, ...], crew: Crew, folder: str | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    _idle.append((key, crew))
+
+
+def _snapshot_folder(pool: Ray, crew: Crew) -> str | None:
+    """Where snapshots of this run go; None if no place is shared by all."""
+    if pool.snapshots is not None:
+        try:
+            Path(pool.snapshots).mkdir(parents=True, exist_ok=True)
+            return tempfile.mkdtemp(prefix="run-", dir=pool.snapshots)
+        except OSError as error:
+            raise PoolError(
+                f"pool.snapshots {pool.snapshots!r} cannot be written: {error.strerror}"
+            ) from error
+    here = crew.ray.get_runtime_context().get_node_id()
+    return tempfile.mkdtemp(prefix="itscale-rows-") if crew.nodes == {here} else None
