@@ -411,3 +411,26 @@ def test_the_recipe_from_the_command_line(tmp_path, capsys):
     summary = runs.run(config, out=tmp_path / "one")
     assert summary.exit_code == 0
     assert [line.problem for line in lines(summary.rows)] == ["deblurring"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [TDS(particles=4), PiGDM(particles=4, correct=True)], ids=label)
+def test_a_latent_diffusion_pipeline_is_measured_through_its_decoder(method):
+    """Stable Diffusion's architecture with random weights: block averages of its pictures, states are
+    latents."""
+    pytest.importorskip("diffusers")
+    from itscale.models.pipelines import tiny
+
+    model = itscale.load(tiny.stable_diffusion())
+    truth = itscale.sample(model, n=1, steps=4, condition="a dog", seed=3).samples[0]
+    operator = BlockAverage(tuple(truth.shape[1:]), 4)
+    reward = GaussianLikelihood(operator, operator(truth)[0], 0.05)
+    settings = {"steps": 8, "condition": "a dog", "seed": 5}
+    plain = itscale.sample(model, n=4, **settings)
+    guided = itscale.sample(model, reward=reward, method=method, **settings)
+    assert guided.spent.backward_rows == 4 * 7
+    assert float(misfit(guided.samples[0], reward).mean()) < 0.9 * float(
+        misfit(plain.samples[0], reward).mean()
+    )
+    with pytest.raises(ConfigError, match="decoder is not affine"):
+        itscale.sample(model, reward=reward, method="ddnm", **settings)
