@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import zipfile
 from dataclasses import dataclass
@@ -80,6 +81,12 @@ class OpenClip:
         folder = Path(self.model.removeprefix(LOCAL)).expanduser()
         if self.weights is not None:
             raise ConfigError(f"model={self.model!r} brings its weights; leave weights={self.weights!r} out")
+        found = importlib.metadata.version("open-clip-torch")
+        if int(found.split(".")[0]) < 3:
+            raise ConfigError(
+                f"model={self.model!r} needs open-clip-torch 3, and {found} is installed; upgrade it, or "
+                "give the name of an architecture with weights=FILE"
+            )
         lacking = [] if (folder / CONFIG).is_file() else [CONFIG]
         if not any((folder / name).is_file() for name in CHECKPOINTS):
             lacking.append("weights such as " + CHECKPOINTS[0])

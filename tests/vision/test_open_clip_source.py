@@ -120,3 +120,11 @@ def test_folder_states_its_preprocessing(tmp_path):
     folder = open_clip_folder(tmp_path, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], resize_mode="squash")
     pair = OpenClip(f"local-dir:{folder}").check().load(torch.device("cpu"))
     assert (pair.preprocessing.mean, pair.preprocessing.fit) == ((0.5, 0.5, 0.5), "stretch")
+
+
+def test_folder_needs_a_library_that_reads_folders(tmp_path, monkeypatch):
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.32.0")
+    with pytest.raises(ConfigError, match=r"needs open-clip-torch 3, and 2\.32\.0 is installed"):
+        OpenClip(f"local-dir:{open_clip_folder(tmp_path)}").check()
