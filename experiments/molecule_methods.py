@@ -94,25 +94,30 @@ def timed(objective: str, tilt: float) -> dict[str, float]:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--base", required=True, help="unguided samples, a SMILES a line")
+    parser.add_argument("--base", help="unguided samples, a SMILES a line; without, no best-of-n")
     parser.add_argument("--out", required=True, help="file of the numbers")
     parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--groups", type=int, default=4)
+    parser.add_argument("--methods", nargs="+", help="some of the methods; all by default")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    base = Path(args.base).read_text().splitlines()
+    base = Path(args.base).read_text().splitlines() if args.base else []
     found: dict[str, Any] = {"calls": args.calls, "shares": timed(*OBJECTIVES["QED x SA x logP in 1 to 3"])}
     print(json.dumps(found), flush=True)
     for title, (objective, tilt) in OBJECTIVES.items():
-        rewards = as_reward(objective).score(base).values.numpy()
+        rewards = as_reward(objective).score(base).values.numpy() if base else np.zeros(0)
         lines: dict[str, Any] = {}
         for name, size in (("best-of-n", args.calls), ("best-of-n, as many NFE", args.calls // LENGTH)):
             parts = [
                 (base[i : i + size], rewards[i : i + size]) for i in range(0, len(base) - size + 1, size)
             ]
-            lines[name] = {"nfe": size * LENGTH, "reward calls": size, "groups": len(parts), **figures(parts)}
+            if parts:
+                spent = {"nfe": size * LENGTH, "reward calls": size, "groups": len(parts)}
+                lines[name] = {**spent, **figures(parts)}
         for name, method in chosen(args.calls).items():
+            if args.methods and name not in args.methods:
+                continue
             start = time.process_time()
             result = sample(
                 load("molecules"), reward=objective, tilt=tilt, method=method, groups=args.groups,
