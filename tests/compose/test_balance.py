@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from itscale.experiments.compose_mixtures import Truth, errors, experts, grid, guided, mixture
 
 import itscale
+from itscale.engine import Particles
 from itscale.methods import FKC
 from itscale.process import ODE, SDE
+from itscale.sampling.balance import balance
 
 SETTINGS = {"n": 1000, "steps": 150, "grid": grid, "method": FKC()}
 
@@ -70,3 +74,16 @@ def test_the_trace_says_how_far_weights_concentrate():
     increments = torch.tensor([row["increment_std"][0] for row in rows])
     assert float(increments[0]) == pytest.approx(0, abs=1e-9)
     assert float(increments[1:-1].min()) > 0
+
+
+def test_what_is_said_of_a_level_is_weighted():
+    p = Particles.first(None, 1, 3)
+    weights = torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64)
+    carry = {
+        "virial": torch.tensor([[2.0, 0.0, 4.0]], dtype=torch.float64),
+        "gained": torch.tensor([[0.0, 4.0, 4.0]], dtype=torch.float64),
+    }
+    found = balance(replace(p, log_weights=weights.log(), carry=carry), dimension=2)
+    assert found["virial"] == [pytest.approx((0.5 * 2 + 0.25 * 4) / 2)]
+    assert found["increment_std"] == [pytest.approx(2.0)]
+    assert found["steep"] == [0.0]  # each is 2 from the weighted mean of 2, and not more

@@ -11,9 +11,12 @@ import torch
 from itscale.experiments.compose_mixtures import Truth, experts, grid
 
 import itscale
+from itscale.engine import Worker
+from itscale.engine.rows import Rows
 from itscale.errors import ConfigError
 from itscale.methods import FKC
 from itscale.models import GaussianMixture, wrap
+from itscale.noise import Noise
 from itscale.process import SDE, ComposedProcess, Natural
 from itscale.solvers import LangevinMove
 
@@ -81,6 +84,24 @@ def test_moves_keep_the_law_of_a_level_if_they_are_adjusted():
     assert found[False] == pytest.approx(1 / (1 - stiffness / 2), abs=6 * error)
 
 
+def test_the_metropolis_ratio_is_that_of_densities_and_of_moves_there_and_back():
+    a, b = experts()
+    process = ComposedProcess.of(a * b, SDE())
+    times = torch.tensor([0.1, 0.6, 1.0], dtype=torch.float64)
+    kernel = LangevinMove(process.interpolant.sigma(times), 0.6)
+    worker = Worker(process, kernel, times, Noise(0), None, None, [None], torch.float64)
+    x, y = (torch.linspace(low, 1.5, 7, dtype=torch.float64)[:, None] for low in (-2.0, -1.0))
+    rows, moved = (Rows(s, process.evaluate(s, times[1]).raw) for s in (x, y))
+    k = kernel.step(1)
+
+    def log_move(start, end):
+        mean = start + k * process.evaluate(start, times[1]).combined
+        return torch.distributions.Normal(mean, math.sqrt(2 * k)).log_prob(end)[:, 0]
+
+    wanted = process.log_prob(y, times[1]) - process.log_prob(x, times[1]) + log_move(y, x) - log_move(x, y)
+    torch.testing.assert_close(worker.langevin_ratio(rows, moved, 1, kernel), wanted)
+
+
 def test_more_moves_keep_more_ancestors_apart():
     """Copies of a particle are two particles again after a few moves; with hardly any noise they stay one."""
     law, _, _ = square()
@@ -106,12 +127,14 @@ def test_a_fitted_gauge_leaves_normal_data_with_equal_weights_whatever_its_varia
         law = (normal**4).corrected(gauge=gauge, variance=3.0)
         done = itscale.sample(
             law,
-            method=FKC(particles=100, ess_threshold=0.0),
+            method=FKC(particles=600, ess_threshold=0.0),
             steps=100,
             process=SDE(interpolant="vp"),
             seed=3,
         )
         spread[gauge] = float(done.log_weights.std())
+        if gauge == "adaptive":  # the drift has the fitted gauge too: five standard errors of 1800 numbers
+            assert float(done.samples.var()) == pytest.approx(0.49 / 4, rel=5 * math.sqrt(2 / 1800))
         assert done.claim["evidence"] == ("consistent" if gauge == "adaptive" else "unbiased")
     assert spread["adaptive"] < 1e-8
     assert spread["gaussian"] > 0.1
