@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -42,14 +41,16 @@ class AncestralTokens:
     sharpening: Sharpening = PLAIN
     correct: bool = False
 
-    has_density: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         check_correction(self.sharpening, self.correct)
 
     @property
     def changes_law(self) -> bool:
         return not (self.sharpening.is_plain or self.correct)
+
+    @property
+    def has_density(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> AncestralKernel:
         needs_masks(self, process)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -50,11 +49,16 @@ class EntropyBounded:
 
     bound: float = 0.1
 
-    has_density: ClassVar[bool] = True
-    changes_law: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         _check_bound(self.bound)
+
+    @property
+    def has_density(self) -> bool:
+        return True
+
+    @property
+    def changes_law(self) -> bool:
+        return False
 
     def build(self, process: TokenProcess, steps: int | None) -> BoundedKernel:
         needs_one_model(self, process)
@@ -67,7 +71,7 @@ class BoundedKernel:
     steps: int
     bound: float
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 
@@ -127,9 +131,6 @@ class EarlyCommit:
     gaps: tuple[float, float, float] = (7.5, 5.0, 2.5)
     answer: tuple[int, ...] | None = None
 
-    changes_law: bool = field(default=False, init=False)
-    has_density: bool = field(default=True, init=False)
-
     def __post_init__(self) -> None:
         if self.rule not in ("sample", "argmax", "gap"):
             raise ConfigError(f"rule must be 'sample', 'argmax' or 'gap', got {self.rule!r}")
@@ -138,9 +139,15 @@ class EarlyCommit:
             raise ConfigError(
                 f"gaps must be three thresholds, for the thirds of the steps, got {self.gaps!r}"
             )
-        inner = self._inner()
-        object.__setattr__(self, "changes_law", self.rule != "sample" or inner.changes_law)
-        object.__setattr__(self, "has_density", inner.has_density)
+        self._inner()
+
+    @property
+    def has_density(self) -> bool:
+        return self._inner().has_density
+
+    @property
+    def changes_law(self) -> bool:
+        return self.rule != "sample" or self._inner().changes_law
 
     def _inner(self) -> Any:
         from itscale.decoders import get_decoder  # which is built on this file

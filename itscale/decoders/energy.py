@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int64
@@ -54,8 +53,6 @@ class EnergyImportance:
     correct: bool = False
     log_visible: LogLaw | None = None
 
-    has_density: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if not callable(self.log_joint):
             raise ConfigError(f"log_joint must be callable on sequences, got {self.log_joint!r}")
@@ -76,6 +73,10 @@ class EnergyImportance:
     @property
     def changes_law(self) -> bool:
         return not self.correct
+
+    @property
+    def has_density(self) -> bool:
+        return False
 
     def build(self, process: TokenProcess, steps: int | None) -> EnergyKernel:
         needs_one_model(self, process)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float64
@@ -55,8 +54,6 @@ class FirstHitting:
     sharpening: Sharpening = PLAIN
     correct: bool = False
 
-    has_density: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if self.order not in ("random", "adapted"):
             raise ConfigError(
@@ -67,6 +64,10 @@ class FirstHitting:
     @property
     def changes_law(self) -> bool:
         return not (self.sharpening.is_plain or self.correct)
+
+    @property
+    def has_density(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> EventKernel:
         needs_masks(self, process)
@@ -99,8 +100,6 @@ class Confidence:
     sharpening: Sharpening = PLAIN
     correct: bool = False
 
-    has_density: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ConfigError(f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
@@ -109,6 +108,10 @@ class Confidence:
     @property
     def changes_law(self) -> bool:
         return not (self.sharpening.is_plain or self.correct)
+
+    @property
+    def has_density(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> EventKernel:
         needs_masks(self, process)
@@ -137,7 +140,7 @@ class EventKernel:
     sharpening: Sharpening
     correct: bool
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 

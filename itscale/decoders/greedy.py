@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float64
@@ -43,12 +42,17 @@ class Greedy:
 
     threshold: float | None = None
 
-    has_density: ClassVar[bool] = False
-    changes_law: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ConfigError(f"threshold must be in [0, 1] or None, got {self.threshold!r}")
+
+    @property
+    def has_density(self) -> bool:
+        return False
+
+    @property
+    def changes_law(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> GreedyKernel:
         needs_one_model(self, process)
@@ -61,7 +65,7 @@ class GreedyKernel:
     steps: int
     threshold: float | None
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 
@@ -111,14 +115,19 @@ class Saber:
     least: int = 2
     confidence: Literal["top", "committed"] = "top"
 
-    has_density: ClassVar[bool] = False
-    changes_law: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if isinstance(self.least, bool) or not isinstance(self.least, int) or self.least < 1:
             raise ConfigError(f"least must be a whole number >= 1, got {self.least!r}")
         if self.confidence not in ("top", "committed"):
             raise ConfigError(f"confidence must be 'top' or 'committed', got {self.confidence!r}")
+
+    @property
+    def has_density(self) -> bool:
+        return False
+
+    @property
+    def changes_law(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> SaberKernel:
         needs_one_model(self, process)
@@ -137,7 +146,7 @@ class SaberKernel:
     least: int
     confidence: str
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -56,9 +55,6 @@ class GuidedTokens:
     order: Literal["random", "anchored"] = "random"
     cap: float | None = None
 
-    has_density: ClassVar[bool] = True
-    changes_law: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if not callable(self.tilts):
             raise ConfigError(f"tilts must be callable as tilts(tokens, log_probs), got {self.tilts!r}")
@@ -66,6 +62,14 @@ class GuidedTokens:
             raise ConfigError(f"order must be 'random' or 'anchored', got {self.order!r}")
         if self.cap is not None and not self.cap > 0:
             raise ConfigError(f"cap must be > 0 or None, got {self.cap!r}")
+
+    @property
+    def has_density(self) -> bool:
+        return True
+
+    @property
+    def changes_law(self) -> bool:
+        return False
 
     def build(self, process: TokenProcess, steps: int | None) -> GuidedKernel:
         needs_masks(self, process)
@@ -79,7 +83,7 @@ class GuidedKernel:
     most: tuple[int, ...]
     setting: GuidedTokens
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 

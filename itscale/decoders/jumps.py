@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -76,12 +75,17 @@ class Jumps:
 
     power: float = 1.0
 
-    has_density: ClassVar[bool] = True
-    changes_law: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if isinstance(self.power, bool) or not 0 < self.power < math.inf:
             raise ConfigError(f"power must be finite and > 0, got {self.power!r}")
+
+    @property
+    def has_density(self) -> bool:
+        return True
+
+    @property
+    def changes_law(self) -> bool:
+        return False
 
     def build(self, process: TokenProcess, steps: int | None) -> JumpKernel:
         needs_masks(self, process)

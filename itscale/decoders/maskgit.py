@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -50,12 +48,17 @@ class MaskGIT:
     noise: float = 0.0
     sharpening: Sharpening = PLAIN
 
-    has_density: ClassVar[bool] = False
-    changes_law: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if isinstance(self.noise, bool) or not 0 <= self.noise < float("inf"):
             raise ConfigError(f"noise must be finite and >= 0, got {self.noise!r}")
+
+    @property
+    def has_density(self) -> bool:
+        return False
+
+    @property
+    def changes_law(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> MaskGITKernel:
         needs_one_model(self, process)
@@ -69,7 +72,7 @@ class MaskGITKernel:
     noise: float
     sharpening: Sharpening
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -61,8 +60,6 @@ class ReMDM:
     window: tuple[float, float] = (0.55, 0.05)
     sharpening: Sharpening = PLAIN
 
-    has_density: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy!r}")
@@ -78,6 +75,10 @@ class ReMDM:
     @property
     def changes_law(self) -> bool:
         return not self.sharpening.is_plain
+
+    @property
+    def has_density(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> RemaskingKernel:
         needs_one_model(self, process)
@@ -111,7 +112,7 @@ class RemaskingKernel:
     eta: float
     sharpening: Sharpening
 
-    @cached_property
+    @property
     def times(self) -> Float64[Tensor, " levels"]:
         return uniform_levels(self.steps)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -47,11 +46,13 @@ class UniformNoise:
 
     sharpening: Sharpening = PLAIN
 
-    has_density: ClassVar[bool] = True
-
     @property
     def changes_law(self) -> bool:
         return not self.sharpening.is_plain
+
+    @property
+    def has_density(self) -> bool:
+        return True
 
     def build(self, process: TokenProcess, steps: int | None) -> UniformKernel:
         needs_one_model(self, process)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from itscale.errors import ConfigError
 from itscale.methods import Method, Profile
 from itscale.models.base import Model
 from itscale.models.composition import Composition
+from itscale.models.masked import MaskedModel
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
 from itscale.preparation import Setup, describe, prepare
@@ -45,7 +46,7 @@ from itscale.values import Denoised, Value
 
 
 def sample(
-    model: Model,
+    model: Model | MaskedModel,
     *,
     reward: Any = None,
     method: str | Method | None = None,
@@ -129,6 +130,7 @@ def sample(
     judge = None if held_out is None else as_reward(held_out)
     check_prompts(conditions, reward=scorer, held_out=judge)
     space = getattr(model, "tokens", None)
+    model = cast(Model, model)
     template = None
     if space is not None and initial is not None:
         template, initial = token_template(initial, len(group_ids), model.event_shape[0], space), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itscale.verify.check import Check
 from itscale.verify.composed import composed_laws
 from itscale.verify.ground import marginals, random_numbers, resampling
+from itscale.verify.masked import masked_laws
 from itscale.verify.posterior import posteriors
 from itscale.verify.tilted import problem, tilted_laws
 
@@ -27,4 +28,5 @@ def run_battery(quick: bool = False, full: bool = False) -> list[Check]:
     checks += marginals(20_000 if quick else 100_000)
     checks += composed_laws(particles=256, groups=groups, quick=quick)
     checks += posteriors(particles=64, groups=groups, quick=quick)
+    checks += masked_laws(particles=256, groups=groups, quick=quick)
     return checks + tilted_laws(problems, particles=256, groups=groups, quick=quick)
