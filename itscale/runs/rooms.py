@@ -118,7 +118,10 @@ class ModelSetting:
         if isinstance(guidance, bool) or not isinstance(guidance, int | float):
             raise ConfigError(f"model.guidance is {guidance!r}: it should be a number")
         if name is None:
-            raise ConfigError(f"model needs a name: one of {', '.join(sorted(MODELS))}, or 'module:function'")
+            raise ConfigError(
+                f"model needs a name: one of {', '.join(sorted(MODELS))}, 'module:function', or a "
+                "pipeline's folder"
+            )
         if isinstance(name, str) and (names.split_reference(name) or is_place(name)):
             return cls(name, condition, float(guidance), rest)
         name = MODEL.find(name, "model")

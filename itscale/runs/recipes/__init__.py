@@ -14,6 +14,12 @@ RECIPES: dict[str, str] = {
     "rbf-paper": "rollover budget forcing in its published setting, beside three methods at 500 evaluations",
     "scaling": "what compute buys: three methods, three budgets, three digits, four seeds; for itscale sweep",
     "text-to-image": "steer a diffusers pipeline: model=FOLDER prompts=FILE reward=NAME budget.nfe=500",
+    "fk-steering-sdxl": "FK steering as published; give model=FOLDER prompts=FILE",
+    "svdd-sd15": "SVDD on Stable Diffusion 1.5 as published; give model=FOLDER prompts=FILE",
+    "das-sd15": "DAS on Stable Diffusion 1.5; give model=FOLDER prompts=FILE",
+    "rbf-flux-schnell": "rollover budget forcing on FLUX.1 schnell as published; give model=FOLDER "
+    "prompts=FILE",
+    "noise-search-flux-dev": "zero-order noise search on FLUX.1 dev; give model=FOLDER prompts=FILE",
     "scenes": "draw the objects a prompt counts and places: four methods at equal cost, on a CPU",
 }
 
