@@ -14,6 +14,7 @@ from itscale.errors import ConfigError
 from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
+from itscale.models.conditions import Conditions, repeated
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ODE, ContinuousProcess
 from itscale.types import State
@@ -100,14 +101,14 @@ class Inbetweening:
         process: ContinuousProcess,
         z: State,
         t: Tensor,
-        given: Tensor | None,
+        given: Tensor | Conditions | None,
         far: Tensor,
         axis: int,
         here: float,
         ahead: float,
     ) -> State:
         """Denoise, put the far frame in place, and take an Euler step towards that."""
-        condition = None if given is None else given.expand(len(z), *given.shape[1:])
+        condition = None if given is None else repeated(given, len(z))
         d = process.evaluate(z, t, condition).denoised
         index = torch.tensor([d.shape[axis] - 1])
         goal = d.index_copy(axis, index, far.to(d).expand(len(d), *far.shape).unsqueeze(axis))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itscale.errors import ConfigError
 from itscale.models.base import Model
+from itscale.models.conditions import repeated
 from itscale.noise import Address, Noise, Purpose
 from itscale.operators import affine_of
 from itscale.process import ODE, ContinuousProcess
@@ -84,7 +85,7 @@ class Minority:
         address = Address(zero, zero, zero, draw)
         eps = Noise(self.seed).normal(Purpose.USER, address, tuple(x.shape[1:]), x.dtype).to(x.device)
         encoded = self.model.encode([self.condition])
-        given = None if encoded is None else encoded.to(x.device).expand(len(x), *encoded.shape[1:])
+        given = None if encoded is None else repeated(encoded.to(x.device), len(x))
         return [process.evaluate(alpha * x + sigma * e, t, given).denoised for e in eps]
 
 
