@@ -80,10 +80,10 @@ def test_what_is_said_of_a_level_is_weighted():
     p = Particles.first(None, 1, 3)
     weights = torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64)
     carry = {
-        "virial": torch.tensor([[2.0, 0.0, 4.0]], dtype=torch.float64),
+        "virial": torch.tensor([[2.0, 0.0, 8.0]], dtype=torch.float64),
         "gained": torch.tensor([[0.0, 4.0, 4.0]], dtype=torch.float64),
     }
     found = balance(replace(p, log_weights=weights.log(), carry=carry), dimension=2)
-    assert found["virial"] == [pytest.approx((0.5 * 2 + 0.25 * 4) / 2)]
+    assert found["virial"] == [pytest.approx((0.5 * 2 + 0.25 * 8) / 2)]
     assert found["increment_std"] == [pytest.approx(2.0)]
     assert found["steep"] == [0.0]  # each is 2 from the weighted mean of 2, and not more
