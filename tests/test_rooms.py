@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "verify runs active",
         "sampling compose",
         "preparation translation diagnostics denoising_mcmc minority inbetweening",
-        "token_setup",
+        "token_setup checks",
         "methods",
         "engine",
         "pools guides ascent values scheduled",
