@@ -58,19 +58,24 @@ class RewardServer(ThreadingHTTPServer):
         return f"http://{host!s}:{port}"
 
     def answer(self, request: Any) -> dict[str, Any]:
-        """Score the samples of a request.
-
-        Raises:
-            ItscaleError: for a request that cannot be read, or a reward that fails.
-        """
-        if not isinstance(request, dict):
-            raise ConfigError(f"a request is a JSON object, got {type(request).__name__}")
-        samples = payload.decode_samples(request, self.reward.spec.modality)
-        if isinstance(samples, Tensor):
-            samples = samples.to(self.device)
-        facts = {name: request[name] for name in payload.FACTS if request.get(name) is not None}
+        """Score the samples of a request; see ``answer``."""
         with self.lock:
-            return payload.encode_scores(self.reward.score(samples, facts))
+            return answer(self.reward, self.device, request)
+
+
+def answer(reward: Reward, device: str, request: Any) -> dict[str, Any]:
+    """Score the samples of a request.
+
+    Raises:
+        ItscaleError: for a request that cannot be read, or a reward that fails.
+    """
+    if not isinstance(request, dict):
+        raise ConfigError(f"a request is a JSON object, got {type(request).__name__}")
+    samples = payload.decode_samples(request, reward.spec.modality)
+    if isinstance(samples, Tensor):
+        samples = samples.to(device)
+    facts = {name: request[name] for name in payload.FACTS if request.get(name) is not None}
+    return payload.encode_scores(reward.score(samples, facts))
 
 
 class _Handler(BaseHTTPRequestHandler):
