@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "cli experiments",
         "advice",
         "verify runs active",
+        "verify runs clusters",
         "sampling compose",
         "preparation translation diagnostics denoising_mcmc minority inbetweening",
         "token_setup checks",

@@ -10,6 +10,7 @@ from itscale import __version__
 from itscale.cli import (
     advising,
     checking,
+    clustering,
     comparing,
     diagnosis,
     listing,
@@ -64,3 +65,4 @@ app.command("check-reward", rich_help_panel=_CHECK)(checking.check_reward)
 app.command("serve-reward", rich_help_panel=_RUN)(serving.serve_reward)
 app.command("verify", rich_help_panel=_CHECK)(verifying.verify)
 app.command("doctor", rich_help_panel=_CHECK)(diagnosis.doctor)
+app.add_typer(clustering.cluster, name="cluster", rich_help_panel=_CHECK)
