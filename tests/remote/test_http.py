@@ -168,8 +168,8 @@ def test_refusal_is_final(status, said):
 
 
 def test_redirect_is_not_followed():
-    with running(Fake(GOOD)) as other, running(Fake((307, other.url.encode()))) as server:
-        with pytest.raises(RewardError, match="status 307"):
+    with running(Fake(GOOD)) as other, running(Fake((302, other.url.encode()))) as server:
+        with pytest.raises(RewardError, match="status 302"):
             as_reward(server.url).score(images(2))
         assert other.requests == []
 
