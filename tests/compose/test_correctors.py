@@ -52,6 +52,7 @@ def test_adjusted_moves_leave_evidence_and_means_without_bias_at_a_dozen_steps(c
     ratio = (result.log_evidence - truth.log_z).exp()
     means = (result.weights * result.samples[..., 0].double()).sum(1)
     assert abs(deviation(ratio, 1.0)) < Z
+    assert float(ratio.median()) == pytest.approx(1, abs=0.3)  # wrong weights have a tail that hides a bias
     assert abs(deviation(ratio * (means - truth.mean))) < Z
     if corrections:
         assert 0.3 < result.notes["moves accepted"] / result.notes["moves tried"] < 0.999
