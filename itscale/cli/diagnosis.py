@@ -30,11 +30,21 @@ class Finding:
 
 
 def doctor(
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Start or join a Ray, and measure what sharding costs.")
+    ] = False,
+    pool: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The cluster to measure with --ray.", show_default="local")
+    ] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")] = False,
 ) -> None:
     """Show versions, devices, extras and folders, and test the arithmetic; fails if something is broken."""
     with stdout_kept_clean():
         findings = [*_versions(), *_devices(), *_extras(), *_folders(), *_self_tests()]
+        if ray:
+            from itscale.cli.ray_diagnosis import measured
+
+            findings += measured(pool, Finding)
     broken = [f for f in findings if f.status == "broken"]
     if as_json:
         print_json({"ok": not broken, "findings": [asdict(f) for f in findings]})

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,9 +88,8 @@ def connect(
 def disconnect() -> None:
     """Leave Ray; one that this process started ends, and its folder is removed."""
     global _own
-    import ray
-
-    if ray.is_initialized():
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
         ray.shutdown()
     if _own is not None:
         _set(_own.environment)

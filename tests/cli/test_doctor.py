@@ -72,3 +72,23 @@ def test_tables_of_packages_equal_the_project_file():
     assert set(extras.CORE) == names(PROJECT["dependencies"])
     bundles = {"all", "test", "dev"}
     assert set(PROJECT["optional-dependencies"]) - bundles == set(extras.EXTRAS)
+
+
+@pytest.mark.ray
+def test_ray_is_measured_and_the_threshold_is_named(itscale_command):
+    from itscale.pools import session
+
+    done = itscale_command("doctor", "--ray", "--json")
+    assert done.code == 0, done.stdout
+    found = {finding["what"]: finding for finding in done.json["findings"]}
+    assert found["ray"]["status"] == "ok"
+    assert "ms on all shards" in found["ray call"]["detail"]
+    assert "whole cells" in found["shard from, 64 KiB"]["detail"]
+    assert not session.is_own()
+
+
+def test_a_cluster_that_does_not_answer_is_a_finding(itscale_command):
+    done = itscale_command("doctor", "--ray", "--pool", "127.0.0.1:1", "--json")
+    assert done.code == 1
+    found = {finding["what"]: finding for finding in done.json["findings"]}
+    assert "nobody answers" in found["ray"]["detail"]

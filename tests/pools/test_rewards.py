@@ -1,0 +1,133 @@
+"""Rewards in workers of their own: the same scores, whatever dies, and one bad sample costs itself alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+import itscale
+from itscale.errors import ConfigError, PoolError
+from itscale.pools import Local, pooled
+from itscale.scoring import as_reward
+from tests.engine.setting import METHODS, Network, total, wrapped
+
+pytestmark = pytest.mark.ray
+SAMPLES = torch.arange(24.0).reshape(8, 3)
+
+
+@pytest.fixture
+def made(own_ray):
+    rewards = []
+
+    def make(reward, **berth):
+        rewards.append(pooled(reward, **{"cpus": 0, "workers": 2, "batch_size": 2, **berth}))
+        return rewards[-1]
+
+    yield make
+    for reward in rewards:
+        leaf = reward.leaf
+        (leaf if hasattr(leaf, "close") else leaf.inner.leaf).close()
+
+
+def poisonous(latents):
+    """Seven kills whoever scores it."""
+    if (latents[:, 0] == 6).any():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return latents.sum(1)
+
+
+def sleepy(latents):
+    if (latents[:, 0] == 6).any():
+        time.sleep(600)
+    return latents.sum(1)
+
+
+def with_facts(latents, conditions):
+    return latents[:, 0] + torch.tensor([float(c) for c in conditions])
+
+
+def test_scores_come_in_order_with_facts_and_parts(made):
+    remote = made(as_reward(with_facts) + 2 * as_reward(total))
+    conditions = [float(i) for i in range(8)]
+    mine = remote.score(SAMPLES, {"conditions": conditions})
+    theirs = (as_reward(with_facts) + 2 * as_reward(total)).score(SAMPLES, {"conditions": conditions})
+    assert torch.equal(mine.values, theirs.values)
+    assert mine.calls == theirs.calls
+    assert set(theirs.parts) <= {name.partition(".")[2] or name for name in mine.parts} | set(mine.parts)
+    assert not remote.gradient_ready
+
+
+def test_a_poisonous_sample_is_found_and_the_others_are_scored(made):
+    remote = made(poisonous, batch_size=4)
+    scores = remote.score(SAMPLES)
+    assert scores.valid.tolist() == [True, True, False, *[True] * 5]
+    assert "its worker was lost 3 times" in scores.reasons[2]
+    assert torch.equal(scores.values[3:], SAMPLES[3:].sum(1))
+
+
+def test_a_worker_that_hangs_is_given_up(made):
+    scores = made(sleepy, timeout=3.0, attempts=1).score(SAMPLES[:4])
+    assert scores.valid.tolist() == [True, True, False, True]
+    assert "no answer within 3 s" in scores.reasons[2]
+
+
+def test_a_killed_worker_is_not_noticed(made):
+    remote = made(total)
+    first = remote.score(SAMPLES).values
+    import ray
+
+    for actor in remote.leaf._actors:
+        ray.kill(actor, no_restart=False)
+    assert torch.equal(remote.score(SAMPLES).values, first)
+
+
+def test_a_run_with_particles_and_reward_in_other_processes(made, pool):
+    settings = {"method": METHODS["smc"], "steps": 4, "condition": 0.0, "seed": 1}
+    remote = made(total)
+    here = itscale.sample(
+        wrapped(Network()), reward=total, pool=Local(microbatch=8, bitwise=True), **settings
+    )
+    for where in (Local(microbatch=8, bitwise=True), pool(2)):
+        there = itscale.sample(wrapped(Network()), reward=remote, pool=where, **settings)
+        assert torch.equal(there.samples, here.samples)
+        assert torch.equal(there.rewards, here.rewards)
+        assert there.spent.reward_calls == here.spent.reward_calls
+
+
+def test_equal_samples_are_scored_once_with_a_cache(made):
+    remote = made(total, cache=100)
+    assert remote.score(SAMPLES).calls == 8
+    again = remote.score(torch.cat([SAMPLES, SAMPLES + 1]))
+    assert again.calls == 8
+
+
+def test_another_environment_is_a_reward_by_its_interpreter(made, tmp_path):
+    file = tmp_path / "elsewhere.py"
+    file.write_text("import os\n\ndef brightness(samples):\n    return samples.mean((1, 2, 3))\n")
+    images = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    remote = made({"name": "isolated", "python": sys.executable, "target": f"{file}:brightness"})
+    torch.testing.assert_close(remote.score(images).values, images.mean((1, 2, 3)), rtol=1e-6, atol=1e-6)
+
+
+def test_no_room_and_no_gradient_are_errors(made):
+    with pytest.raises(PoolError, match=r"no room for 1 workers of reward 'total' with 64 CPU"):
+        made(total, cpus=64, workers=1, start_timeout=2.0).score(SAMPLES)
+    with pytest.raises(ConfigError, match="no gradient"):
+        made(total).raw(SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 0}, "workers must be a whole number >= 1"),
+        ({"timeout": 0}, "timeout must be seconds > 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        pooled(total, **settings)
