@@ -199,6 +199,18 @@ BUILT_IN: dict[str, BuiltIn] = {
     "synthesizability": _molecule("drug_likeness:Synthesizability", "ease of synthesis, (10 - SA) / 9", 0, 1),
     "total-variation": _image("total_variation:TotalVariation", "difference of neighbours", 0, 1, **_EDGES),
     "tpsa": _molecule("descriptor:TPSA", "polar surface, or the wish for a window", None, None),
+    "vlm-judge": BuiltIn(
+        "itscale.rewards.vlm_judge:VLMJudge",
+        {
+            **_ELSEWHERE,
+            "doc": "a vision-language model's score by a rubric",
+            "deterministic": False,
+            "needs_prompt": True,
+            "range": (0.0, 10.0),
+            "typical": (3.0, 9.0),
+            "scale_hint": 1.5,
+        },
+    ),
     "vqa-score": _learned(
         "vqa_score:VQAScore",
         "probability that a model sees the prompt",

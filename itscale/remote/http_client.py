@@ -18,7 +18,7 @@ from typing import Any
 
 from itscale.errors import ConfigError, RewardError
 
-AGAIN = (502, 503, 504)
+AGAIN = (429, 502, 503, 504)
 """Answers of a server, or of one before it, that say: later."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 LARGEST_ANSWER = 1 << 26

@@ -152,7 +152,7 @@ def test_token_is_asked_for_and_never_shown(monkeypatch):
         client("http://127.0.0.1:1", token_env="NO_TOKEN")
 
 
-@pytest.mark.parametrize("trouble", ["drop", (502, {}), (503, b"busy"), (504, {})])
+@pytest.mark.parametrize("trouble", ["drop", (429, {}), (502, {}), (503, b"busy"), (504, {})])
 def test_trouble_that_passes_is_waited_for(trouble):
     with running(Fake(trouble, trouble, GOOD)) as server:
         assert as_reward(server.url).score(images(2)).values.tolist() == [0.25, 0.75]

@@ -16,7 +16,11 @@ from tests.tiny_scorers import PROMPTS
 
 EXTRAS = {"molecules": "rdkit", "images": "open_clip"}
 FACTS = {"conditions": 1, "prompts": "two cats", "meta": {"counts": {"cat": 2, "dog": 1}}}
-ELSEWHERE = {"http", "isolated"}  # whose facts and scores are somebody else's; they have tests of their own
+ELSEWHERE = {
+    "http",
+    "isolated",
+    "vlm-judge",
+}  # whose facts and scores are somebody else's; they have tests of their own
 HERE = [name for name in BUILT_IN if name not in ELSEWHERE]
 ARGUMENTS = {  # of rewards that mean nothing without
     "docking": {"command": "echo -7.5 {smiles}", "pattern": r"^(\S+)"},
