@@ -39,7 +39,7 @@ def molecules(tmp_path_factory):
 @pytest.mark.parametrize("name", ["dna", "molecules"])
 def test_recipes_are_checked_and_cost_the_same(name):
     cells = load_config(name).cells
-    assert all(cell.is_masked for cell in cells)
+    assert all(cell.model.is_masked for cell in cells)
     assert {cell.process.schedule for cell in cells} == {"linear"}
 
 
