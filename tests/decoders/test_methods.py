@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import itscale
+from itscale.engine import Rows
 from itscale.errors import ConfigError
 from itscale.methods import (
     CTS,
@@ -203,3 +204,19 @@ def test_bits_do_not_depend_on_batches_or_groups(method, solver):
     for name in ("samples", "rewards", "log_weights"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
         assert torch.equal(getattr(whole, name)[1:2], getattr(alone, name)), name
+
+
+def test_joined_rows_know_which_of_their_logits_are_of_another_state():
+    x = torch.arange(6).reshape(3, 2)
+    seen = Rows(x, raw=torch.zeros(3, 2, 4))
+    moved = Rows(x, raw=torch.ones(3, 2, 4), known=torch.tensor([True, False, True]))
+    joined = Rows.join([seen, moved])
+    assert joined.known is not None
+    assert joined.known.tolist() == [True, True, True, True, False, True]
+    assert Rows.join([seen, seen]).known is None
+    unseen = Rows.join([moved, Rows(x)])
+    assert unseen.raw is None
+    assert unseen.known is None
+    kept = joined.take(torch.tensor([4, 0])).known
+    assert kept is not None
+    assert kept.tolist() == [False, True]
