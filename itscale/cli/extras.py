@@ -13,7 +13,8 @@ EXTRAS: dict[str, dict[str, str]] = {
         "transformers": "transformers",
         "accelerate": "accelerate",
     },
-    "molecules": {"rdkit": "rdkit"},
+    "molecules": {"rdkit": "rdkit", "selfies": "selfies"},
+    "inverse": {"deepinv": "deepinv"},
     "cluster": {"ray": "ray"},
     "image-reward": {"image-reward": "ImageReward"},
 }

@@ -29,9 +29,17 @@ def test_server_says_its_address_serves_and_stops(tmp_path):
         "0",
         "--json",
     ]
-    with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background jobs ignore it
+    )
+    try:
         document = ""
         while not document.rstrip().endswith("}"):
             document += process.stdout.readline()
@@ -42,6 +50,8 @@ def test_server_says_its_address_serves_and_stops(tmp_path):
         torch.testing.assert_close(there.score(batch).values, batch[:, 0].mean((1, 2)))
         process.send_signal(signal.SIGINT)
         rest, loud = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert rest == ""
     assert "scored" in loud
