@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,8 +133,9 @@ class Crew:
         """End all processes and give their places back."""
         if not self.ray.is_initialized():
             return
-        self.kill(range(len(self)))
-        self.ray.util.remove_placement_group(self.group)
+        with contextlib.suppress(self.ray.exceptions.RayError):  # shards of a Ray that ended are gone with it
+            self.kill(range(len(self)))
+            self.ray.util.remove_placement_group(self.group)
 
 
 def _placement(ray: Any, count: int, berth: Berth) -> Any:

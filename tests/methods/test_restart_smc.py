@@ -62,7 +62,8 @@ def test_rejected_particles_stay_as_they_were_and_accepted_ones_bring_everything
         for name in ("reward", "value", "scored", "eve"):
             mine, theirs = getattr(done, name), getattr(source, name)
             assert torch.equal(mine.reshape(-1)[part], theirs.reshape(-1)[part])
-    assert done.rows.history == ()
+    assert torch.equal(done.rows.depths, (~taken).long())  # who stays keeps its memory, who jumped has none
+    assert torch.equal(done.rows.history[0][~taken], p.rows.history[0][~taken])
     assert (done.move == q.move + 1).all()
 
 

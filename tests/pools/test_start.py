@@ -191,3 +191,16 @@ def test_blocks_larger_than_the_store_complete(own_ray):
     assert facts["pool"]["bytes_moved"] >= 0
     assert any("shared memory" in warning for warning in warnings) == (facts["pool"]["largest_act"] > 56e6)
     engine.pool.close()
+
+
+@pytest.mark.ray
+def test_shards_of_a_ray_that_ended_are_replaced():
+    """Shards stay warm between runs; those of a session before are none."""
+    pool = Ray(shards=1)
+    try:
+        first = small(pool)
+        session.disconnect()
+        second = small(pool)
+    finally:
+        session.disconnect()
+    assert (first.samples == second.samples).all()
