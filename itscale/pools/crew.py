@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +38,7 @@ class Crew:
         shards: handles of the actors.
         sites: (shards,) which machine each is on.
         group: the placement group that they sit in.
+        origin: what Ray calls the machine of this process; every start of Ray has a name of its own.
     """
 
     ray: Any
@@ -48,6 +48,7 @@ class Crew:
     sites: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     epoch: int = 0
     networks: dict[int, Any] = field(default_factory=dict)
+    origin: str = ""
     nodes: set[str] = field(default_factory=set)
     pids: list[int] = field(default_factory=list)
 
@@ -60,7 +61,7 @@ class Crew:
             ConfigError: if their versions are not those of this process.
         """
         group = _placement(ray, count, berth)
-        crew = cls(ray, berth, [None] * count, group)
+        crew = cls(ray, berth, [None] * count, group, origin=ray.get_runtime_context().get_node_id())
         try:
             crew.replace(range(count))
         except BaseException:
@@ -73,8 +74,13 @@ class Crew:
 
     @property
     def is_alive(self) -> bool:
-        """Whether Ray is still the one that the shards were made in."""
-        return self.ray.is_initialized() and all(self.answers(PROBE_SECONDS))
+        """Whether Ray is still the one that the shards were made in, and all of them answer."""
+        return self._is_present and all(self.answers(PROBE_SECONDS))
+
+    @property
+    def _is_present(self) -> bool:
+        """Whether this process has not left the Ray of the shards: they are gone with it, if it was its own."""
+        return self.ray.is_initialized() and self.ray.get_runtime_context().get_node_id() == self.origin
 
     def replace(self, numbers: Any) -> None:
         """Make shards of these numbers anew."""
@@ -131,11 +137,10 @@ class Crew:
 
     def dismiss(self) -> None:
         """End all processes and give their places back."""
-        if not self.ray.is_initialized():
+        if not self._is_present:
             return
-        with contextlib.suppress(self.ray.exceptions.RayError):  # shards of a Ray that ended are gone with it
-            self.kill(range(len(self)))
-            self.ray.util.remove_placement_group(self.group)
+        self.kill(range(len(self)))
+        self.ray.util.remove_placement_group(self.group)
 
 
 def _placement(ray: Any, count: int, berth: Berth) -> Any:
