@@ -79,7 +79,7 @@ class Crew:
 
     @property
     def _is_present(self) -> bool:
-        """Whether this process has not left the Ray of the shards: they are gone with it, if it was its own."""
+        """Whether this process has not left the Ray of the shards: they end with it, if it was its own."""
         return self.ray.is_initialized() and self.ray.get_runtime_context().get_node_id() == self.origin
 
     def replace(self, numbers: Any) -> None:
