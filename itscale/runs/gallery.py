@@ -62,8 +62,9 @@ def draw_gallery(shown: Gallery, title: str) -> Figure:
     from PIL import Image
 
     height, width = len(shown.rows), len(shown.columns)
-    figure, axes = new_figure(1.25 * width + 1.0, 1.42 * height + 0.9, height, width)
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    inches = 1.25 * width + 1.0
+    figure, axes = new_figure(inches, 1.42 * height + 0.9, height, width)
+    figure.suptitle(fill(title, int(8 * inches)), fontsize=12, fontweight="bold")
     for i, (name, tiles) in enumerate(shown.rows):
         for j, tile in enumerate(tiles):
             axis = axes[i][j]

@@ -69,7 +69,9 @@ def report(folders: str | Path | Sequence[str | Path]) -> Path:
 
 
 def _save_pictures(folder: Path, shown: Board, lines: Curves, pictures: Gallery | None) -> None:
-    title = "The sample each method hands over, and its reward"
+    title = "The sample each method hands over"
+    if any(row["reward"] is not None for s in shown.series for row in s.dearest.samples):
+        title += ", and its reward"
     figure = draw_gallery(pictures, title) if pictures else scatter(shown)
     if figure is not None:
         figure.savefig(folder / "grid.png", dpi=130)
