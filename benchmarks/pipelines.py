@@ -19,7 +19,7 @@ import diffusers
 import torch
 
 import itscale
-from itscale.models.pipelines import tiny
+from itscale.models.pipelines import tiny, tiny_parts
 
 SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "small": (
@@ -52,7 +52,7 @@ def built(size: str, device: str) -> Any:
     unet, vae = SIZES[size]
     pipe = tiny.stable_diffusion(**unet)
     plain = tiny.stable_diffusion()
-    parts = {**plain.components, "unet": pipe.unet, "vae": tiny.image_vae(**vae)}
+    parts = {**plain.components, "unet": pipe.unet, "vae": tiny_parts.image_vae(**vae)}
     made = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     dtype = torch.float16 if device == "cuda" else torch.float32

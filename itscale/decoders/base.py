@@ -166,3 +166,30 @@ def needs_masks(decoder: Any, process: TokenProcess) -> None:
             f"{type(decoder).__name__} reveals hidden tokens, and the model was trained on noise="
             f"{process.tokens.noise!r}; use solver='uniform-noise'"
         )
+
+
+class EvenSteps:
+    """Of a kernel that reveals equal shares at every step and looks at nothing by itself.
+
+    Attributes:
+        steps: T; a field of the kernel.
+    """
+
+    steps: int
+
+    @property
+    def times(self) -> Float64[Tensor, " levels"]:
+        return uniform_levels(self.steps)
+
+    def extra_looks(self, level: int) -> int:
+        return free_end(level, self.steps)
+
+
+class NoDensity:
+    """Of a kernel, named after its decoder, that does not know the probability of its moves."""
+
+    def log_prob(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
+        raise no_density(type(self).__name__.removesuffix("Kernel"))
+
+    def log_weight(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
+        raise no_density(type(self).__name__.removesuffix("Kernel"))

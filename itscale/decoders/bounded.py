@@ -11,15 +11,14 @@ from torch import Tensor
 
 from itscale.decoders.base import (
     Decoder,
+    EvenSteps,
     TokenKernel,
     TokenMove,
     Uniforms,
     event_count,
-    free_end,
     needs_masks,
     needs_one_model,
     share_of,
-    uniform_levels,
 )
 from itscale.decoders.choosing import lowest
 from itscale.decoders.ordering import entropy
@@ -67,19 +66,12 @@ class EntropyBounded:
 
 
 @dataclass(frozen=True)
-class BoundedKernel:
+class BoundedKernel(EvenSteps):
     steps: int
     bound: float
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         return TokenMove(drawn(at, self._chosen(at, level), u(at.x.shape[1])))

@@ -10,14 +10,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.decoders.base import (
+    EvenSteps,
     TokenMove,
     Uniforms,
     event_count,
-    free_end,
     needs_masks,
     quotas,
     share_of,
-    uniform_levels,
 )
 from itscale.decoders.choosing import lowest
 from itscale.decoders.ordering import RULES, Rule, certainty
@@ -131,7 +130,7 @@ def check_correction(sharpening: Sharpening, correct: bool) -> None:
 
 
 @dataclass(frozen=True)
-class EventKernel:
+class EventKernel(EvenSteps):
     """Reveals some positions of every row, chosen by an order, with tokens drawn independently."""
 
     steps: int
@@ -140,15 +139,8 @@ class EventKernel:
     sharpening: Sharpening
     correct: bool
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         # how many uniforms depends on the level alone, so that a row's do not depend on its batch

@@ -10,16 +10,15 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.decoders.base import (
+    EvenSteps,
+    NoDensity,
     TokenMove,
     Uniforms,
     event_count,
-    free_end,
     needs_masks,
     needs_one_model,
-    no_density,
     nothing_hidden,
     share_of,
-    uniform_levels,
 )
 from itscale.decoders.choosing import lowest
 from itscale.errors import ConfigError
@@ -61,19 +60,12 @@ class Greedy:
 
 
 @dataclass(frozen=True)
-class GreedyKernel:
+class GreedyKernel(EvenSteps, NoDensity):
     steps: int
     threshold: float | None
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return False
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         sure = at.every[0].amax(dim=-1).exp()
@@ -82,12 +74,6 @@ class GreedyKernel:
             count = torch.maximum(count, (at.is_masked & (sure >= self.threshold)).sum(dim=1))
         chosen = lowest(-sure, at.is_masked, count)
         return TokenMove(torch.where(chosen, at.denoised, at.x))
-
-    def log_prob(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("Greedy")
-
-    def log_weight(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("Greedy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,16 +125,12 @@ class Saber:
 
 
 @dataclass(frozen=True)
-class SaberKernel:
+class SaberKernel(EvenSteps, NoDensity):
     """Remembers confidences of the step before (NaN where given), and their sum and number at reveals."""
 
     steps: int
     least: int
     confidence: str
-
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
 
     def first_memo(self, x: Tensor, hidden: Tensor) -> Float64[Tensor, "rows memo"]:
         start = torch.where(hidden, 0.0, torch.nan).double()
@@ -156,9 +138,6 @@ class SaberKernel:
 
     def is_noisy(self, level: int) -> bool:
         return False
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         assert at.memo is not None
@@ -189,9 +168,3 @@ class SaberKernel:
         gained = torch.where(revealed, sure, 0.0).sum(dim=1)
         now = torch.where(is_given, torch.nan, sure)
         return TokenMove(x, memo=torch.cat([now, (total + gained)[:, None], (number + k)[:, None]], dim=1))
-
-    def log_prob(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("Saber")
-
-    def log_weight(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("Saber")

@@ -11,14 +11,13 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from itscale.decoders.base import (
+    EvenSteps,
     TokenMove,
     Uniforms,
     event_count,
-    free_end,
     needs_masks,
     quotas,
     share_of,
-    uniform_levels,
 )
 from itscale.decoders.choosing import lowest
 from itscale.errors import ConfigError
@@ -78,20 +77,13 @@ class GuidedTokens:
 
 
 @dataclass(frozen=True)
-class GuidedKernel:
+class GuidedKernel(EvenSteps):
     steps: int
     most: tuple[int, ...]
     setting: GuidedTokens
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def tilted(self, at: TokenEvaluation) -> Float64[Tensor, "rows length v"]:
         """Log-probabilities of the laws that tokens are drawn from."""

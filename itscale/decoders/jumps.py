@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from itscale.decoders.ancestral import DEFAULT_STEPS
-from itscale.decoders.base import TokenMove, Uniforms, free_end, needs_masks, nothing_hidden, uniform_levels
+from itscale.decoders.base import EvenSteps, TokenMove, Uniforms, needs_masks, nothing_hidden
 from itscale.errors import ConfigError
 from itscale.process.categorical import draw_tokens, log_of
 from itscale.process.tokens import TokenEvaluation, TokenProcess
@@ -96,20 +96,13 @@ class Jumps:
 
 
 @dataclass(frozen=True)
-class JumpKernel:
+class JumpKernel(EvenSteps):
     steps: int
     clean: Float64[Tensor, " levels"]
     rates: JumpRates
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def _shares(self, at: TokenEvaluation, level: int) -> tuple[Tensor, Tensor]:
         """Log of the weight of staying and of jumping, (rows, length)."""

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from itscale.decoders.base import (
+    EvenSteps,
+    NoDensity,
     TokenMove,
     Uniforms,
     event_count,
-    free_end,
     needs_masks,
     needs_one_model,
-    no_density,
     share_of,
-    uniform_levels,
 )
 from itscale.decoders.choosing import lowest
 from itscale.decoders.sharpening import PLAIN, Sharpening
@@ -67,20 +64,13 @@ class MaskGIT:
 
 
 @dataclass(frozen=True)
-class MaskGITKernel:
+class MaskGITKernel(EvenSteps, NoDensity):
     steps: int
     noise: float
     sharpening: Sharpening
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         length = at.x.shape[1]
@@ -96,9 +86,3 @@ class MaskGITKernel:
         drawn = at.x.clone()
         drawn[row, column] = token
         return TokenMove(torch.where(kept, drawn, at.x))
-
-    def log_prob(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("MaskGIT")
-
-    def log_weight(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:
-        raise no_density("MaskGIT")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from itscale.decoders.ancestral import DEFAULT_STEPS
 from itscale.decoders.base import (
+    EvenSteps,
     TokenMove,
     Uniforms,
-    free_end,
     needs_masks,
     needs_one_model,
     nothing_hidden,
@@ -103,7 +103,7 @@ class ReMDM:
 
 
 @dataclass(frozen=True)
-class RemaskingKernel:
+class RemaskingKernel(EvenSteps):
     """Remembers, per position, the probability it was revealed with; infinity where it was given."""
 
     steps: int
@@ -112,18 +112,11 @@ class RemaskingKernel:
     eta: float
     sharpening: Sharpening
 
-    @property
-    def times(self) -> Float64[Tensor, " levels"]:
-        return uniform_levels(self.steps)
-
     def first_memo(self, x: Tensor, hidden: Tensor) -> Float64[Tensor, "rows memo"]:
         return torch.where(hidden, 0.0, torch.inf).double()
 
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
-
-    def extra_looks(self, level: int) -> int:
-        return free_end(level, self.steps)
 
     def common_sigma(self, level: int) -> float:
         """Sigma where it is one number; with ``"confidence"`` that of hidden positions, 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -57,7 +58,7 @@ class AscentState(State):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseAscent:
+class NoiseAscent(ABC):
     """N chains that climb ``tilt r(sample(z)) + weight log_density(z)`` by their noises z.
 
     A chain's answer is the sample with the highest reward of all that it has made.
@@ -98,8 +99,8 @@ class NoiseAscent:
         return Nesterov(self.rate, self.momentum, self.clip)
 
     @property
-    def penalty(self) -> Penalty:
-        raise NotImplementedError
+    @abstractmethod
+    def penalty(self) -> Penalty: ...
 
     @property
     def zero_order(self) -> ZeroOrder | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,7 +19,7 @@ DENSITIES = ("ito", "exact")
 DIVERGENCES = ("exact", "hutchinson")
 
 
-class Composition:
+class Composition(ABC):
     """An expression over experts, without a network of its own.
 
     Attributes:
@@ -34,9 +35,10 @@ class Composition:
     divergence: Any
 
     @property
+    @abstractmethod
     def experts(self) -> tuple[Any, ...]:
         """The models that are asked."""
-        raise NotImplementedError
+        ...
 
     def check_density(self) -> None:
         """Raise unless the settings of the density estimate fit together.

@@ -6,6 +6,7 @@ Neither is the product of the experts. Expressions are inert; ``itscale.process`
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -39,9 +40,10 @@ class Superposition(Composition, Composable):
         return False
 
     @property
+    @abstractmethod
     def lean(self) -> tuple[float, ...]:
         """Logarithms: of the weights, or of what densities are to differ by from the first."""
-        raise NotImplementedError
+        ...
 
     def check(self) -> None:
         """Raise unless the experts and the estimate of their densities fit together."""

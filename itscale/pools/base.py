@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,38 +11,44 @@ from jaxtyping import Int64
 from torch import Tensor
 
 
-class Held:
+class Held(ABC):
     """Base of rows: large, and staying where they were made. Subclasses are frozen dataclasses of tensors."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def take(self, index: Int64[Tensor, " m"]) -> Any:
         """Gather rows."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def to(self, device: Any) -> Any:
         """Move every tensor but those that belong on the host."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def only(self, names: Sequence[str]) -> Any:
         """Drop the fields that are not named."""
-        raise NotImplementedError
+        ...
 
     @property
+    @abstractmethod
     def present(self) -> tuple[str, ...]:
         """Names of the fields that hold something."""
-        raise NotImplementedError
+        ...
 
     @classmethod
+    @abstractmethod
     def join(cls, parts: list[Any]) -> Any:
         """Put rows after one another; what not all of them have is dropped."""
-        raise NotImplementedError
+        ...
 
     @classmethod
+    @abstractmethod
     def reunite(cls, parts: list[Any]) -> Any:
         """Put pieces of one population after one another; what one of them has is kept."""
-        raise NotImplementedError
+        ...
 
 
 @runtime_checkable

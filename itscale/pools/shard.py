@@ -8,6 +8,7 @@ import platform
 import socket
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -61,11 +62,11 @@ class Answer(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Command:
+class Command(ABC):
     """Base of what a shard can be asked to do; handles in it have become rows."""
 
-    def __call__(self, shard: Shard, blocks: Sequence[Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, shard: Shard, blocks: Sequence[Any]) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -82,7 +83,7 @@ class ExpertsEvaluation(Evaluation):
 
 
 @dataclass(frozen=True)
-class ExpertsProcess(ContinuousProcess):
+class ExpertsProcess(ContinuousProcess, ABC):
     """A process that asks several models at once.
 
     Experts that share a network are one call of the network, their conditions stacked.
@@ -121,8 +122,8 @@ class ExpertsProcess(ContinuousProcess):
                 outputs[index] = raw
         return self.evaluation(x, t, torch.stack([o for o in outputs if o is not None], dim=1))
 
-    def evaluation(self, x: State, t: Time, raw: Tensor, memo: Tensor | None = None) -> ExpertsEvaluation:
-        raise NotImplementedError
+    @abstractmethod
+    def evaluation(self, x: State, t: Time, raw: Tensor, memo: Tensor | None = None) -> ExpertsEvaluation: ...
 
     def parts(self, x: State, t: Time, raw: Tensor) -> tuple[Evaluation, ...]:
         """The experts' own evaluations; none where nothing was asked."""

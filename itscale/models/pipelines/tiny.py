@@ -5,20 +5,27 @@ They are real diffusers pipelines of a few ten thousand parameters; their pictur
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-import torch
-
-SEED = 0
+from itscale.models.pipelines.tiny_parts import (
+    SCALED_LINEAR,
+    clip_text,
+    clip_tokenizer,
+    flow_vae,
+    image_vae,
+    library,
+    quiet,
+    seeded,
+    t5_text,
+    t5_tokenizer,
+)
 
 
 def stable_diffusion(**unet: Any) -> Any:
     """Stable Diffusion 1.5 in small: 16 x 16 latents of 4 channels; ``unet`` changes the network."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.UNet2DConditionModel(
             **{
                 "block_out_channels": (4, 8),
@@ -35,7 +42,7 @@ def stable_diffusion(**unet: Any) -> Any:
         )
     )
     scheduler = d.DDIMScheduler(**SCALED_LINEAR, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    return _quiet(
+    return quiet(
         d.StableDiffusionPipeline(
             unet=network,
             scheduler=scheduler,
@@ -52,8 +59,8 @@ def stable_diffusion(**unet: Any) -> Any:
 
 def stable_diffusion_xl() -> Any:
     """SDXL in small: two text encoders and the sizes of the image."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.UNet2DConditionModel(
             block_out_channels=(2, 4),
             layers_per_block=2,
@@ -72,7 +79,7 @@ def stable_diffusion_xl() -> Any:
             norm_num_groups=1,
         )
     )
-    return _quiet(
+    return quiet(
         d.StableDiffusionXLPipeline(
             unet=network,
             scheduler=d.EulerDiscreteScheduler(**SCALED_LINEAR, steps_offset=1, timestep_spacing="leading"),
@@ -88,8 +95,8 @@ def stable_diffusion_xl() -> Any:
 
 def stable_diffusion_3() -> Any:
     """SD3 in small, with its static shift."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.SD3Transformer2DModel(
             sample_size=16,
             patch_size=1,
@@ -103,7 +110,7 @@ def stable_diffusion_3() -> Any:
             out_channels=4,
         )
     )
-    return _quiet(
+    return quiet(
         d.StableDiffusion3Pipeline(
             scheduler=d.FlowMatchEulerDiscreteScheduler(shift=3.0),
             text_encoder=clip_text(32, projected=True),
@@ -120,8 +127,8 @@ def stable_diffusion_3() -> Any:
 
 def flux(guided: bool = True) -> Any:
     """FLUX.1 dev in small, or schnell if it is not ``guided``."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.FluxTransformer2DModel(
             patch_size=1,
             in_channels=16,
@@ -145,13 +152,13 @@ def flux(guided: bool = True) -> Any:
         vae=flow_vae(4),
     )
     pipe.default_sample_size = 16
-    return _quiet(pipe)
+    return quiet(pipe)
 
 
 def pixart() -> Any:
     """PixArt-Sigma in small."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.PixArtTransformer2DModel(
             sample_size=8,
             num_layers=2,
@@ -170,7 +177,7 @@ def pixart() -> Any:
             norm_eps=1e-6,
         )
     )
-    return _quiet(
+    return quiet(
         d.PixArtSigmaPipeline(
             tokenizer=t5_tokenizer(),
             text_encoder=t5_text(),
@@ -183,8 +190,8 @@ def pixart() -> Any:
 
 def dit() -> Any:
     """DiT in small, of ten classes."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.DiTTransformer2DModel(
             sample_size=16,
             num_layers=2,
@@ -200,7 +207,7 @@ def dit() -> Any:
             norm_elementwise_affine=False,
         )
     )
-    return _quiet(
+    return quiet(
         d.DiTPipeline(
             transformer=network,
             vae=image_vae(),
@@ -212,8 +219,8 @@ def dit() -> Any:
 
 def unconditional() -> Any:
     """A DDPM on 8 x 8 pixels."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.UNet2DModel(
             block_out_channels=(4, 8),
             layers_per_block=1,
@@ -225,23 +232,23 @@ def unconditional() -> Any:
             up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         )
     )
-    return _quiet(d.DDPMPipeline(unet=network, scheduler=d.DDPMScheduler()))
+    return quiet(d.DDPMPipeline(unet=network, scheduler=d.DDPMScheduler()))
 
 
 def latent_consistency() -> Any:
     """A latent consistency model in small."""
-    d = _library("diffusers")
+    d = library("diffusers")
     pipe = stable_diffusion(time_cond_proj_dim=32)
     scheduler = d.LCMScheduler(**SCALED_LINEAR, clip_sample=False, set_alpha_to_one=True)
     parts = {name: part for name, part in pipe.components.items() if name != "scheduler"}
-    return _quiet(
+    return quiet(
         d.LatentConsistencyModelPipeline(scheduler=scheduler, **parts, requires_safety_checker=False)
     )
 
 
 def latent_consistency_xl() -> Any:
     """SDXL in small with the scheduler of a latent consistency model."""
-    d = _library("diffusers")
+    d = library("diffusers")
     pipe = stable_diffusion_xl()
     pipe.scheduler = d.LCMScheduler(**SCALED_LINEAR, clip_sample=False, set_alpha_to_one=True)
     return pipe
@@ -249,8 +256,8 @@ def latent_consistency_xl() -> Any:
 
 def consistency() -> Any:
     """A consistency model on 8 x 8 pixels, of ten classes."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.UNet2DModel(
             block_out_channels=(4, 8),
             layers_per_block=1,
@@ -263,15 +270,15 @@ def consistency() -> Any:
             up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         )
     )
-    return _quiet(d.ConsistencyModelPipeline(unet=network, scheduler=d.CMStochasticIterativeScheduler()))
+    return quiet(d.ConsistencyModelPipeline(unet=network, scheduler=d.CMStochasticIterativeScheduler()))
 
 
 def wan(second: bool = False) -> Any:
     """Wan 2.1 in small, or with a ``second`` network for the later part as Wan 2.2."""
-    d = _library("diffusers")
+    d = library("diffusers")
 
     def network(layers: int) -> Any:
-        return _seeded(
+        return seeded(
             lambda: d.WanTransformer3DModel(
                 patch_size=(1, 2, 2),
                 num_attention_heads=2,
@@ -288,7 +295,7 @@ def wan(second: bool = False) -> Any:
             )
         )
 
-    vae = _seeded(
+    vae = seeded(
         lambda: d.AutoencoderKLWan(
             base_dim=3,
             z_dim=16,
@@ -297,7 +304,7 @@ def wan(second: bool = False) -> Any:
             temperal_downsample=[False, True, True],
         )
     )
-    return _quiet(
+    return quiet(
         d.WanPipeline(
             tokenizer=t5_tokenizer(),
             text_encoder=t5_text(),
@@ -312,8 +319,8 @@ def wan(second: bool = False) -> Any:
 
 def ltx() -> Any:
     """LTX-Video in small."""
-    d = _library("diffusers")
-    network = _seeded(
+    d = library("diffusers")
+    network = seeded(
         lambda: d.LTXVideoTransformer3DModel(
             in_channels=8,
             out_channels=8,
@@ -326,7 +333,7 @@ def ltx() -> Any:
             caption_channels=32,
         )
     )
-    vae = _seeded(
+    vae = seeded(
         lambda: d.AutoencoderKLLTXVideo(
             in_channels=3,
             out_channels=3,
@@ -347,7 +354,7 @@ def ltx() -> Any:
             decoder_causal=False,
         )
     )
-    return _quiet(
+    return quiet(
         d.LTXPipeline(
             scheduler=d.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1),
             vae=vae,
@@ -356,122 +363,6 @@ def ltx() -> Any:
             transformer=network,
         )
     )
-
-
-SCALED_LINEAR = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
-
-def clip_tokenizer() -> Any:
-    """A CLIP tokenizer of single characters; the end of a text has the largest id, as pooling expects."""
-    letters = [chr(c) for c in range(33, 127)]
-    pieces = ["<|startoftext|>", "<pad>", *letters, *(f"{c}</w>" for c in letters), "<|endoftext|>"]
-    return _library("transformers").CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)},
-        merges=[],
-        model_max_length=77,
-        bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-        pad_token="<pad>",
-    )
-
-
-def t5_tokenizer() -> Any:
-    """A tokenizer of single characters with the interface of T5's."""
-    k = _library("tokenizers")
-    pieces = ["<pad>", "</s>", "<unk>", "▁", *string.ascii_letters, *string.digits, *",.!?'-"]
-    inner = k.Tokenizer(k.models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
-    inner.pre_tokenizer = k.pre_tokenizers.Metaspace()
-    inner.decoder = k.decoders.Metaspace()
-    inner.post_processor = k.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return _library("transformers").PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=64
-    )
-
-
-def clip_text(width: int, projected: bool = False) -> Any:
-    """A CLIP text encoder of two layers."""
-    t = _library("transformers")
-    end = len(clip_tokenizer()) - 1
-    config = t.CLIPTextConfig(
-        hidden_size=width,
-        intermediate_size=width + 5,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        vocab_size=end + 1,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=end,
-        projection_dim=32,
-        max_position_embeddings=77,
-    )
-    kind = t.CLIPTextModelWithProjection if projected else t.CLIPTextModel
-    return _seeded(lambda: kind(config).eval())
-
-
-def t5_text() -> Any:
-    """A T5 encoder of two layers, 32 channels wide."""
-    t = _library("transformers")
-    config = t.T5Config(
-        vocab_size=128,
-        d_model=32,
-        d_kv=8,
-        d_ff=37,
-        num_layers=2,
-        num_heads=4,
-        relative_attention_num_buckets=8,
-        feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
-    )
-    return _seeded(lambda: t.T5EncoderModel(config).eval())
-
-
-def image_vae(channels: int = 4, **options: Any) -> Any:
-    """An autoencoder of images that halves their sides."""
-    d = _library("diffusers")
-    return _seeded(
-        lambda: d.AutoencoderKL(
-            **{
-                "block_out_channels": (4, 8),
-                "in_channels": 3,
-                "out_channels": 3,
-                "down_block_types": ("DownEncoderBlock2D",) * 2,
-                "up_block_types": ("UpDecoderBlock2D",) * 2,
-                "latent_channels": channels,
-                "norm_num_groups": 2,
-                "sample_size": 32,
-                **options,
-            }
-        )
-    )
-
-
-def flow_vae(channels: int) -> Any:
-    """An autoencoder as flow models have it: a shift, and no convolutions around the latents."""
-    return image_vae(
-        channels,
-        norm_num_groups=1,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.0609,
-        scaling_factor=1.5035,
-    )
-
-
-def _library(name: str) -> Any:
-    return import_module(name)
-
-
-def _seeded(build: Callable[[], Any]) -> Any:
-    """Build with weights that are always the same; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        return build()
-
-
-def _quiet(pipe: Any) -> Any:
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 TINY: dict[str, Callable[[], Any]] = {
