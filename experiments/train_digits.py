@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -145,33 +146,49 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state |= {"mean": torch.zeros_like(p), "square": torch.zeros_like(p), "count": 0}
                 state["count"] += 1
-                if group["orthogonal"]:
-                    mean = state["mean"].mul_(0.95).add_(p.grad)
-                    update = 0.2 * max(len(p), p[0].numel()) ** 0.5 * orthogonal(p.grad + 0.95 * mean)
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                else:
+                if not group["orthogonal"]:
                     mean = state["mean"].lerp_(p.grad, 0.1) / (1 - 0.9 ** state["count"])
                     square = state["square"].lerp_(p.grad**2, 0.01) / (1 - 0.99 ** state["count"])
-                    update = mean / (square.sqrt() + 1e-8)
-                p.sub_(update, alpha=group["lr"])
+                    p.sub_(mean / (square.sqrt() + 1e-8), alpha=group["lr"])
+            if group["orthogonal"]:
+                for same in _by_shape(p for p in group["params"] if p.grad is not None):
+                    self._turn(same, group["lr"], group["weight_decay"])
+
+    def _turn(self, matrices: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Update matrices of one shape together: a few large products instead of many small ones."""
+        gradients = [cast(Tensor, p.grad) for p in matrices]
+        means = [self.state[p]["mean"] for p in matrices]
+        torch._foreach_mul_(means, 0.95)
+        torch._foreach_add_(means, gradients)
+        ahead = torch.stack(torch._foreach_add(gradients, means, alpha=0.95)).flatten(2)
+        size = 0.2 * max(ahead.shape[1:]) ** 0.5
+        updates = (size * orthogonal(ahead)).reshape(-1, *matrices[0].shape).unbind()
+        torch._foreach_mul_(matrices, 1 - lr * weight_decay)
+        torch._foreach_sub_(matrices, updates, alpha=lr)
 
 
-def orthogonal(gradient: Tensor) -> Tensor:
-    """Bring all singular values of a matrix near 1 by five Newton-Schulz steps.
+def _by_shape(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    shapes: dict[torch.Size, list[Tensor]] = {}
+    for p in parameters:
+        shapes.setdefault(p.shape, []).append(p)
+    return shapes.values()
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Bring all singular values of matrices (k, rows, columns) near 1 by five Newton-Schulz steps.
 
     A step is ``x <- p(x x') x`` with a polynomial ``p``, so the steps are taken on the small square ``x x'``
     and their product is applied once: a third of the time for wide matrices.
     """
-    matrix = gradient.flatten(1)
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if is_tall else matrix) / (matrix.norm() + 1e-7)
-    gram, one = x @ x.T, torch.eye(len(x))
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if is_tall else matrices) / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    gram, one = x @ x.mT, torch.eye(x.shape[1], device=x.device)
     product = one
     for _ in range(5):
         p = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
         product, gram = p @ product, p @ gram @ p
     x = product @ x
-    return (x.T if is_tall else x).reshape(gradient.shape)
+    return x.mT if is_tall else x
 
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "muon": Muon}

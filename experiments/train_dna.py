@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from itscale.experiments.train_molecules import bound, optimizers
+from itscale.experiments.train_masked import bound, optimizers
 from itscale.rewards.dna_binding import LETTERS, SITE, standardised
 from safetensors.torch import save_file
 from torch import nn

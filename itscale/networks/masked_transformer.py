@@ -25,9 +25,10 @@ class MaskedTransformer(nn.Module):
         width: of the residual stream, a multiple of ``heads``.
         layers: blocks.
         heads: of the attention.
+        dropout: share of what a block adds that is dropped in training; for small data.
 
     Raises:
-        ConfigError: for sizes below 1, or a width that the heads do not divide.
+        ConfigError: for sizes below 1, a width that the heads do not divide, or a share outside [0, 1).
 
     Example:
         >>> network = MaskedTransformer(vocabulary=4, length=8, width=16, layers=1, heads=2)
@@ -39,7 +40,16 @@ class MaskedTransformer(nn.Module):
         (2020), arXiv:1910.10683, one bucket per distance.
     """
 
-    def __init__(self, *, vocabulary: int, length: int, width: int = 128, layers: int = 4, heads: int = 4):
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        length: int,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         sizes = {"vocabulary": vocabulary, "length": length, "width": width, "layers": layers, "heads": heads}
         for name, value in sizes.items():
@@ -47,10 +57,12 @@ class MaskedTransformer(nn.Module):
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if width % heads:
             raise ConfigError(f"width must be a multiple of heads={heads}, got {width}")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {dropout}")
         self.vocabulary, self.length = vocabulary, length
         self.token = nn.Embedding(vocabulary + 1, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
-        self.blocks = nn.ModuleList(Block(width, heads, length) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, length, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, vocabulary)
         nn.init.normal_(self.token.weight, std=0.02)
@@ -66,7 +78,7 @@ class MaskedTransformer(nn.Module):
 class Block(nn.Module):
     """Attention with a bias per distance, then two layers per position; both start at zero."""
 
-    def __init__(self, width: int, heads: int, length: int):
+    def __init__(self, width: int, heads: int, length: int, dropout: float = 0.0):
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
@@ -76,6 +88,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(dropout)
         for layer in (self.mix, self.contract):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -88,5 +101,5 @@ class Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         bias = self.distance[:, cast(Tensor, self.offsets)].to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.mix(mixed.transpose(1, 2).reshape(rows, length, width))
-        return x + self.contract(F.gelu(self.expand(self.norm(x)), approximate="tanh"))
+        x = x + self.drop(self.mix(mixed.transpose(1, 2).reshape(rows, length, width)))
+        return x + self.drop(self.contract(F.gelu(self.expand(self.norm(x)), approximate="tanh")))

@@ -64,7 +64,7 @@ def test_networks_are_small_and_vocabularies_are_sets(name):
 
 def test_the_training_loss_is_the_bound_of_an_independent_law():
     """For tokens that are independent, minus log p is known, whatever is hidden."""
-    from itscale.experiments.train_molecules import bound
+    from itscale.experiments.train_masked import bound
 
     law = torch.tensor([0.5, 0.3, 0.2])
     tokens = torch.multinomial(law, 4000 * 10, True, generator=torch.Generator().manual_seed(0)).reshape(
@@ -78,7 +78,7 @@ def test_the_training_loss_is_the_bound_of_an_independent_law():
 
 
 def test_numbers_of_hidden_positions_are_uniform():
-    from itscale.experiments.train_molecules import hide
+    from itscale.experiments.train_masked import hide
 
     tokens = torch.zeros(700, 7, dtype=torch.int64)
     hidden, weights = hide(tokens, 9, torch.Generator().manual_seed(0))

@@ -1,0 +1,44 @@
+"""The spelling of text, and the training of it in miniature."""
+
+import gzip
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from itscale.errors import ConfigError
+from itscale.models.text import CHARACTERS, LENGTH, SPELLING, Characters, fresh_network
+
+
+def test_characters_come_back():
+    spelling = Characters("ab", 3)
+    assert spelling(spelling.encode(["aba", "bbb"])) == ["aba", "bbb"]
+
+
+def test_texts_of_another_length_or_alphabet_are_refused():
+    with pytest.raises(ConfigError, match="must have 3 characters, 'ab' has 2"):
+        Characters("ab", 3).encode(["ab"])
+    with pytest.raises(ConfigError, match="'c' is not in the vocabulary"):
+        Characters("ab", 3).encode(["abc"])
+
+
+def test_training_splits_text_and_stores_weights_that_load(tmp_path, monkeypatch):
+    from itscale.experiments.train_text import main, parts
+
+    text = (CHARACTERS * 100)[:5120]
+    with gzip.open(tmp_path / "text.gz", "wt", newline="") as file:
+        file.write(text)
+    learned, stopping, figures = parts(tmp_path / "text.gz")
+    assert learned.shape == (4608 - LENGTH + 1, LENGTH)
+    assert SPELLING(learned[[7]].long()) == [text[7 : 7 + LENGTH]]
+    assert stopping.shape == figures.shape == (2, LENGTH)
+    assert SPELLING(figures[[0]].long()) == [text[4864 : 4864 + LENGTH]]
+
+    options = ["train", "--minutes", "0.01", "--decay", "0.01", "--batch", "4", "--threads", "1"]
+    command = ["train_text", *options, "--data", str(tmp_path / "text.gz"), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    threads = torch.get_num_threads()
+    main()
+    torch.set_num_threads(threads)
+    fresh_network().load_state_dict(load_file(tmp_path / "text.safetensors"))
