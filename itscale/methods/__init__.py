@@ -14,6 +14,7 @@ from itscale.methods.dts import DTS
 from itscale.methods.dts_star import DTSStar
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
+from itscale.methods.fps import FPS
 from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.guided import Guided
@@ -23,13 +24,14 @@ from itscale.methods.lidar import LiDAR
 from itscale.methods.nested_smc import NestedSMC
 from itscale.methods.noise_ascent import ZeroOrder
 from itscale.methods.path_search import PathSearch
+from itscale.methods.pnp_dm import PnPDM
 from itscale.methods.profile import Profile
 from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
 from itscale.methods.redraw import Redraw
 from itscale.methods.reno import ReNO
 from itscale.methods.restart_smc import RestartSMC
-from itscale.methods.restored import DAPS, DDNM, DDRM, FPS, DiffPIR, PnPDM, Restored
+from itscale.methods.restored import DAPS, DDNM, DDRM, DiffPIR, Restored
 from itscale.methods.smc import SMC
 from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS

@@ -1,5 +1,4 @@
-"""Samplers that bring a measurement into every move, without weights: projections, alternations, a noisy
-path.
+"""Samplers that bring a measurement into every move, without weights: projections and alternations.
 
 None follows a known law. Each particle is a chain by itself; rewards are scored at the end only.
 """
@@ -7,19 +6,18 @@ None follows a known law. Each particle is a chain by itself; rewards are scored
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from itscale.budget import Budget
-from itscale.engine import Engine, Particles
+from itscale.engine import Engine
 from itscale.errors import ConfigError
 from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, plan_particles
 from itscale.process import ComposedProcess, ContinuousProcess
 from itscale.solvers import Kernel
-from itscale.solvers.alternations import DAPSStep, LikelihoodStep
-from itscale.solvers.conditioned import NoisyPathStep
+from itscale.solvers.alternations import DAPSStep
 from itscale.solvers.leg import Leg
 from itscale.solvers.projections import DDNMStep, DDRMStep, DiffPIRStep
 
@@ -111,7 +109,7 @@ class DDNM(Restored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("eta", self.eta)
+        check_share("eta", self.eta)
 
     def kernel(self, engine: Engine) -> DDNMStep:
         return DDNMStep(**levels_of(engine), eta=self.eta, noiseless=self.noiseless)
@@ -139,8 +137,8 @@ class DDRM(Restored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("eta", self.eta)
-        _check_share("eta_b", self.eta_b)
+        check_share("eta", self.eta)
+        check_share("eta_b", self.eta_b)
 
     def kernel(self, engine: Engine) -> DDRMStep:
         return DDRMStep(**levels_of(engine), eta=self.eta, eta_b=self.eta_b, noiseless=self.noiseless)
@@ -165,7 +163,7 @@ class DiffPIR(Restored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("zeta", self.zeta)
+        check_share("zeta", self.zeta)
         if not self.weight > 0:
             raise ConfigError(f"weight must be > 0, got {self.weight!r}")
 
@@ -228,130 +226,7 @@ class DAPS(Restored):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FPS(Restored):
-    """Filtering by one noisy observation path, one particle a chain.
-
-    More particles would make it worse: the noise of the path is one and the same at all levels, and weights
-    would count the likelihood at each of them.
-
-    Cost: N T NFE and N reward calls.
-
-    Attributes:
-        eta: share of fresh noise along the path.
-
-    Reference:
-        Dou and Song (2024), "Diffusion Posterior Sampling for Linear Inverse Problem Solving".
-    """
-
-    eta: float = 0.85
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_share("eta", self.eta)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(noise=True, jumps=True, memoryless=True, density=True, likelihood="spectral")
-
-    def kernel(self, engine: Engine) -> NoisyPathStep:
-        return NoisyPathStep(**levels_of(engine), base=engine.kernel, eta=self.eta)
-
-
-@dataclass(frozen=True)
-class SplitState(State):
-    """Chains of a split Gibbs sampler, at the data; ``turn`` iterations are behind them."""
-
-    turn: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PnPDM(Restored):
-    """Split Gibbs sampling: in turn a draw given the measurement and one given the model, coupled by rho.
-
-    For each rho the pair has a stationary law; the data's part of it nears the posterior as rho falls, while
-    chains mix ever slower. Couplings fall from ``rho_start`` to ``rho_end``, each to the level of the grid
-    nearest to it, from which the sampler itself goes to the data.
-
-    Cost: N (T + the levels below each coupling) NFE and N reward calls.
-
-    Attributes:
-        iterations: couplings.
-        rho_start, rho_end: noise-to-signal ratios.
-        langevin: steps of a draw that is not Gaussian.
-
-    Reference:
-        Wu et al. (2024), arXiv:2405.18782.
-    """
-
-    iterations: int = 10
-    rho_start: float = 2.0
-    rho_end: float = 0.1
-    langevin: int = 40
-    has_lineage: ClassVar[bool] = False  # all chains go their own way
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("iterations", self.iterations)
-        check_count("langevin", self.langevin)
-        if not 0 < self.rho_end <= self.rho_start:
-            raise ConfigError(
-                f"rho_end must be > 0 and at most rho_start, got {self.rho_end!r} and {self.rho_start!r}"
-            )
-
-    @property
-    def measures(self) -> str:
-        return "affine"
-
-    def kernel(self, engine: Engine) -> Kernel:
-        """The sampler's own; draws given the measurement come between."""
-        return engine.kernel
-
-    def plan(self, cost: Cost, budget: Budget | None) -> Plan:
-        below = sum(
-            sum(1 + cost.extra_looks[j] for j in range(k, cost.steps)) for k in self._levels(cost.kappa)
-        )
-
-        def cost_of(n: int) -> Plan:
-            return Plan(n, n * (cost.trajectory() + below), n)
-
-        return plan_particles(
-            self.particles, 16, cost_of, budget, cost.rows_per_look, shrink="iterations or steps"
-        )
-
-    def init(self, engine: Engine, plan: Plan) -> SplitState:
-        return SplitState(self._descended(engine, engine.start(plan.particles)))
-
-    def step(self, engine: Engine, state: Any) -> SplitState:
-        p = state.particles
-        path = engine.process.interpolant if engine.process is not None else None
-        assert path is not None
-        assert engine.observed is not None
-        kappa = tuple(path.kappa(engine.times[:-1]).tolist())
-        level = self._levels(kappa)[state.turn]
-        langevin = 0 if engine.observed.is_conjugate else self.langevin
-        draw = LikelihoodStep(engine.observed, kappa[level], float(path.alpha(engine.times[level])), langevin)
-        last_look = torch.full_like(p.level, engine.steps - 1)
-        p = engine.mutate(replace(p, level=last_look), draw)
-        p = self._descended(engine, replace(p, level=torch.full_like(p.level, level)))
-        if state.turn + 1 == self.iterations:
-            return SplitState(engine.score(p), is_done=True, turn=state.turn + 1)
-        return SplitState(p, turn=state.turn + 1)
-
-    def _descended(self, engine: Engine, p: Particles) -> Particles:
-        while int(p.level[0, 0]) < engine.steps:
-            p = engine.propose(engine.look(p), recorded=False)
-        return p
-
-    def _levels(self, kappa: tuple[float, ...]) -> list[int]:
-        """The level of each coupling."""
-        ratio = self.rho_end / self.rho_start
-        wanted = [self.rho_start * ratio ** (j / max(self.iterations - 1, 1)) for j in range(self.iterations)]
-        k = torch.tensor(kappa, dtype=torch.float64).log()
-        distance = (k[:, None] - torch.tensor(wanted, dtype=torch.float64).log()).abs()
-        return distance.nan_to_num(torch.inf).argmin(0).tolist()
-
-
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ConfigError(f"{name} must be a number in [0, 1], got {value!r}")

@@ -1,5 +1,4 @@
-"""Moves drawn given what is measured of the next state: conjugate filtering, and filtering by a noisy
-path."""
+"""Moves drawn given what is measured of the next state: conjugate filtering."""
 
 from __future__ import annotations
 
@@ -85,62 +84,3 @@ class ConjugateStep(MeasuredMove):
         terms = -(e**2 / variance + (2 * math.pi * variance).log()) / 2
         keep = variance.isfinite() if but is None else variance.isfinite() & ~but.to(o.device)
         return torch.where(keep, terms, 0.0).sum(1)
-
-
-@dataclass(frozen=True, eq=False)
-class NoisyPathStep(MeasuredMove):
-    """The base move given a noisy observation ``y_s``, drawn along a path of its own from noise to ybar.
-
-    A row remembers its observation, as spectral coordinates. ``y_s' = ybar + sqrt(1 - eta^2) (s'/s) (y_s -
-    ybar) + eta s' e``; the observation at a level has noise tau.
-
-    Attributes:
-        base: the sampler's own kernel, Gaussian and without memory.
-        eta: of the path.
-
-    Reference:
-        Dou and Song (2024), "Diffusion Posterior Sampling for Linear Inverse Problem Solving: A Filtering
-        Perspective" (FPS), with one particle.
-    """
-
-    base: Kernel | None = None
-    eta: float = 0.85
-    history: int = 1
-
-    def shares(self, level: int) -> tuple[float, ...]:
-        return (1.0, 0.0, 0.0)
-
-    def __call__(
-        self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
-    ) -> Move:
-        assert isinstance(level, int)
-        assert self.base is not None
-        move = self.base(at, (), level, _no_look, None)
-        if z is None or self.is_last(level):
-            return Move(move.x, memory=(torch.zeros_like(move.x),))
-        v = move.std**2 if isinstance(move.std, float) else 0.0
-        _, e = self.measured(z[:, 1])
-        value, tau = self.value(e), self.tau(e)
-        before, after = (math.sqrt(self.square(k)) for k in (level, level + 1))
-        if history:
-            left = self._kept(history[0], value) / before
-        else:
-            _, left = self.measured(z[:, 2])
-        noise = after * (math.sqrt(1 - self.eta**2) * left + self.eta * e)
-        target = self.alpha[level + 1] * (value + noise)
-        free, _ = self.measured(move.x + math.sqrt(v) * z[:, 0])
-        _, m = self.measured(move.x)
-        _, fresh = self.measured(z[:, 0])
-        width = (self.alpha[level + 1] * tau) ** 2
-        gain = v / (v + width)
-        x = self.replaced(free, m + gain * (target - m) + (width * gain).sqrt() * fresh)
-        return Move(x, memory=(self._as_event(value + noise, x),))
-
-    def _as_event(self, measured: Tensor, like: State) -> State:
-        """Numbers of the measured coordinates in the shape of a state, to travel with the row."""
-        flat = torch.zeros_like(like).flatten(1)
-        flat[:, : measured.shape[1]] = measured.to(flat)
-        return flat.reshape(like.shape)
-
-    def _kept(self, event: State, value: Tensor) -> Tensor:
-        return event.flatten(1)[:, : value.shape[-1]] - value
