@@ -62,6 +62,8 @@ class DPMSolverV3:
         corrector: correct the state once it has been looked at; f is kept, so the noise changes with it.
         pseudo: derivatives of the corrector by leading differences alone: steadier in few steps, and without
             the corrector's additional order.
+        lower_order_final: orders 2 and 1 in the last two steps, as in the published settings; it changes what
+            few steps give, either way.
 
     Reference:
         Zheng et al. (2023), "DPM-Solver-v3: Improved Diffusion ODE Solver with Empirical Model Statistics",
@@ -73,6 +75,7 @@ class DPMSolverV3:
     points: int = 3
     corrector: bool = False
     pseudo: bool = False
+    lower_order_final: bool = False
     is_stochastic: ClassVar[bool] = False
     evaluations: ClassVar[int] = 1
     gaussian: ClassVar[bool] = False
@@ -127,13 +130,17 @@ class DPMSolverV3:
             return None
         while known and steps[level - known] is None:
             known -= 1
-        step = _step(steps, level, level, self._past(level, known, self.points), False)
+
+        def points(at: int) -> int:
+            return min(self.points, len(steps) - at) if self.lower_order_final else self.points
+
+        step = _step(steps, level, level, self._past(level, known, points(level)), False)
         if not self.corrector or not known:
             return step
         base = level - 1
-        past = self._past(base, known - 1, self.points)
+        past = self._past(base, known - 1, points(base))
         old = _step(steps, level, base, past, False)
-        wider = [level, *past, *self._past(base, known - 1, self.points + 1)[len(past) :]]
+        wider = [level, *past, *self._past(base, known - 1, points(base) + 1)[len(past) :]]
         new = _step(steps, level, base, wider if self.pseudo else [level, *past], self.pseudo)
         on_f = [s + step.on_y * (n - o) for s, n, o in zip(step.on_f, new.on_f, old.on_f, strict=True)]
         return Combination(step.on_y, on_f, step.constant + step.on_y * (new.constant - old.constant))

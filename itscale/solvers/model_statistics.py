@@ -93,9 +93,10 @@ def estimate(
     """Estimate the statistics of a model along noised data.
 
     ``l`` is the mean diagonal of dN/dy, by central differences along random signs; s and b are the least
-    squares of f' on f. One noise per sample serves every level: with fresh noises the tables are rough and
-    the solver stops converging. Costs ``points (2 probes + 7) len(data)`` rows. Statistics are per coordinate
-    of vectors, per channel of images. A guided model needs its own for every guidance.
+    squares of f' on f. One noise and one set of signs per sample serve every level: with fresh ones the
+    tables are rough and the solver stops converging. Costs ``points (2 probes + 7) len(data)`` rows.
+    Statistics are per coordinate of vectors, per channel of images. A guided model needs its own for every
+    guidance.
 
     Args:
         data: samples of the data or of the model, (k, *event); 512 and more.
@@ -115,9 +116,11 @@ def estimate(
             "statistics need kappas (high, low) positive and finite, points >= 2 and probes >= 1, got "
             f"{kappas}, {points}, {probes}"
         )
-    process, generator = ContinuousProcess.of(model, ODE()), torch.Generator().manual_seed(seed)
+    process = ContinuousProcess.of(model, ODE())
     path = process.interpolant
+    generator = torch.Generator().manual_seed(seed)
     z = torch.randn(data.shape, generator=generator, dtype=data.dtype).to(data.device)
+    drawn = generator.get_state()
     spread = float(data.double().var(0).mean())
     relative = 1e-4 if data.dtype == torch.float64 else 1e-2
     axes = (0, *range(2, data.ndim)) if data.ndim > 2 else (0,)
@@ -133,8 +136,9 @@ def estimate(
     def slope(at: float) -> Tensor:
         y, total = data + math.exp(-at) * z, torch.zeros(1)
         step = relative * math.sqrt(math.exp(-2 * at) + spread)
+        signs = generator.set_state(drawn)
         for _ in range(probes):
-            v = 2.0 * torch.randint(0, 2, data.shape, generator=generator).to(data) - 1
+            v = 2.0 * torch.randint(0, 2, data.shape, generator=signs).to(data) - 1
             total = total + mean(v * (n_of(y + step * v, at) - n_of(y - step * v, at))) / (2 * step)
         return total / probes
 
