@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from itscale.errors import ConfigError, unknown_name
 from itscale.models.algebra import Composable
 from itscale.models.base import Given, Model
+from itscale.models.plain_conditions import stack_conditions
 from itscale.models.token_space import TokenSpace
 from itscale.scoring.spec import MODALITIES
 
@@ -77,32 +78,10 @@ class WrappedMasked(Composable):
         return (self.length,)
 
     def encode(self, conditions: Sequence[Any]) -> Tensor | None:
-        """Stack numbers or tensors to ``(g, ...)``; ``None`` becomes ``null_condition``.
-
-        Raises:
-            ConfigError: for a condition without ``conditional=True``, for ``None`` without
-                ``null_condition``, and for conditions that do not stack.
-        """
-        if not self.conditional:
-            for condition in conditions:
-                if condition is not None:
-                    raise ConfigError(
-                        f"condition {condition!r} was given, but the wrapped network takes none; wrap it "
-                        "with conditional=True if it is called as module(tokens, condition=...)"
-                    )
-            return None
-        filled = [self.null_condition if condition is None else condition for condition in conditions]
-        if any(condition is None for condition in filled):
-            raise ConfigError(
-                "condition None (unconditional, which guidance also needs) has no encoding; pass one, "
-                "or wrap_masked(..., null_condition=...) with what the network takes for 'none'"
-            )
-        try:
-            return torch.stack([torch.as_tensor(condition) for condition in filled])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"conditions must be numbers or tensors of one shape, got {filled!r}"
-            ) from error
+        """Stack one condition per group, as ``stack_conditions`` does."""
+        return stack_conditions(
+            conditions, self.conditional, self.null_condition, "module(tokens, condition=...)", "wrap_masked"
+        )
 
     def predict(
         self, x: Int64[Tensor, "rows length"], t: Tensor, condition: Tensor | None

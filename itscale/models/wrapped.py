@@ -14,6 +14,7 @@ from itscale.interpolants import KINDS, Interpolant, get_interpolant
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
 from itscale.models.likelihood import log_prob
+from itscale.models.plain_conditions import shortly, stack_conditions
 from itscale.scoring.spec import MODALITIES
 from itscale.types import PerRow, State, Time
 
@@ -33,33 +34,10 @@ class Wrapped(Composable):
     rows_per_look: int = 1
 
     def encode(self, conditions: Sequence[Any]) -> Tensor | None:
-        """Stack numbers or tensors to ``(g, ...)``; ``None`` becomes ``null_condition``.
-
-        Raises:
-            ConfigError: for a condition without ``conditional=True``, for ``None`` without
-                ``null_condition``, and for conditions that do not stack.
-        """
-        if not self.conditional:
-            for condition in conditions:
-                if condition is not None:
-                    raise ConfigError(
-                        f"condition {condition!r} was given, but the wrapped network takes none; "
-                        "wrap it with conditional=True if it is called as module(x, t, condition)"
-                    )
-            return None
-        filled = [self.null_condition if condition is None else condition for condition in conditions]
-        if any(condition is None for condition in filled):
-            raise ConfigError(
-                "condition None (unconditional, which guidance also needs) has no encoding; "
-                "pass a condition, or wrap(..., null_condition=...) with what the network takes for 'none'"
-            )
-        try:
-            return torch.stack([torch.as_tensor(condition) for condition in filled])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                "conditions must be numbers or tensors of one shape, "
-                f"got {[_short(condition) for condition in filled]}: {error}"
-            ) from error
+        """Stack one condition per group, as ``stack_conditions`` does."""
+        return stack_conditions(
+            conditions, self.conditional, self.null_condition, "module(x, t, condition)", "wrap"
+        )
 
     def predict(self, x: State, t: Time, condition: Tensor | None) -> State:
         """Call the network in its own dtype with one time per row.
@@ -81,7 +59,7 @@ class Wrapped(Composable):
         raw = self.module(*inputs)
         if not isinstance(raw, Tensor) or raw.shape != x.shape:
             raise ConfigError(
-                f"module must return a tensor shaped as x, {tuple(x.shape)}, got {_short(raw)}; "
+                f"module must return a tensor shaped as x, {tuple(x.shape)}, got {shortly(raw)}; "
                 "wrap a function that picks the right output"
             )
         return raw.to(x.dtype)
@@ -155,16 +133,16 @@ def wrap(
         'vector'
     """
     if not callable(module):
-        raise ConfigError(f"module must be callable as module(x, t), got {_short(module)}")
+        raise ConfigError(f"module must be callable as module(x, t), got {shortly(module)}")
     if predicts not in KINDS:
         raise unknown_name("prediction (predicts)", predicts, KINDS)
     shape = _event_shape(event_shape)
     if not isinstance(conditional, bool):
         raise ConfigError(f"conditional must be True or False, got {conditional!r}")
     if null_condition is not None and not conditional:
-        raise ConfigError(f"null_condition {_short(null_condition)} needs conditional=True")
+        raise ConfigError(f"null_condition {shortly(null_condition)} needs conditional=True")
     if decode is not None and not callable(decode):
-        raise ConfigError(f"decode must be callable on states, got {_short(decode)}")
+        raise ConfigError(f"decode must be callable on states, got {shortly(decode)}")
     is_image = len(shape) == 3 and shape[0] in (1, 3)
     if modality is None:
         modality = "image" if is_image else "vector" if len(shape) == 1 else "latent"
@@ -201,9 +179,3 @@ def _unit_image(x: Tensor) -> Tensor:
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    return f"{type(value).__name__} {value!r:.60}"
