@@ -148,9 +148,9 @@ class _Run:
     ) -> None:
         self.setting, self.posterior, self.noise = setting, posterior, noise
         self.path = EDM(sigma_max=setting.kappa_max, sigma_min=setting.kappa_min)
-        self.process = ContinuousProcess.of(model, ODE(interpolant=self.path))
+        self.process = ContinuousProcess.of(model.to("cpu"), ODE(interpolant=self.path))
         encoded = model.encode([condition])
-        self.condition = None if encoded is None else repeated(encoded, chains)
+        self.condition = None if encoded is None else repeated(encoded.to("cpu"), chains)
         self.event, self.dtype = tuple(model.event_shape), dtype
         self.chains, self.counter, self.nfe = chains, 0, 0
 

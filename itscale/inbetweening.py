@@ -14,7 +14,7 @@ from itscale.errors import ConfigError
 from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
-from itscale.models.conditions import Conditions, repeated
+from itscale.models.conditions import Encoding, repeated
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ODE, ContinuousProcess
 from itscale.types import State
@@ -24,12 +24,10 @@ from itscale.types import State
 class Inbetweening:
     """Bidirectional sampling between a first and a last frame, by turns from either end.
 
-    At every level the model continues the first frame, the last frame of the denoised video is replaced by
-    the one
-    given, and an Euler step follows; then noise brings the state back, the video is turned round, continued
-    from the
-    last frame with the first one replaced, and stepped again. A model that knows nothing of last frames so
-    meets both. No target law.
+    At every level the model continues the first frame, the last frame of the denoised video is replaced
+    by the one given, and an Euler step follows; then noise brings the state back, the video is turned round,
+    continued from the last frame with the first one replaced, and stepped again. A model that knows nothing
+    of last frames so meets both. No target law.
 
     Cost: 2 steps NFE a video.
 
@@ -75,24 +73,27 @@ class Inbetweening:
 
         Args:
             model: continues the frame that its condition says.
-            first, last: frames as states hold them, without the axis of frames.
+            first, last: frames as states hold them, without the axis of frames; the work is done where
+                they are.
             first_condition, last_condition: what the model is given for each; None gives the frames
             themselves.
         """
         axis = self._axis(model, first, last)
-        process = ContinuousProcess.of(model, ODE(interpolant=self._path))
+        device = first.device
+        process = ContinuousProcess.of(model.to(device), ODE(interpolant=self._path))
         start = first if first_condition is None else first_condition
         end = last if last_condition is None else last_condition
-        given = [model.encode([condition]) for condition in (start, end)]
+        given = [_encoded(model, condition, device) for condition in (start, end)]
         times = self._times()
         kappa = [float(self._path.kappa(t)) for t in times] + [0.0]
         noise = Noise(seed)
-        z = kappa[0] * self._normal(noise, n, 0, tuple(model.event_shape))
+        event = tuple(model.event_shape)
+        z = kappa[0] * self._normal(noise, n, 0, event).to(device)
         for k, t in enumerate(times):
             here, ahead = kappa[k], kappa[k + 1]
             once = self._stepped(process, z, t, given[0], last, axis, here, ahead)
-            fresh = math.sqrt(here**2 - ahead**2) * self._normal(noise, n, k + 1, tuple(model.event_shape))
-            turned = (once + fresh).flip(axis)
+            fresh = self._normal(noise, n, k + 1, event).to(device)
+            turned = (once + math.sqrt(here**2 - ahead**2) * fresh).flip(axis)
             z = self._stepped(process, turned, t, given[1], first, axis, here, ahead).flip(axis)
         return z
 
@@ -101,7 +102,7 @@ class Inbetweening:
         process: ContinuousProcess,
         z: State,
         t: Tensor,
-        given: Tensor | Conditions | None,
+        given: Encoding | None,
         far: Tensor,
         axis: int,
         here: float,
@@ -110,7 +111,7 @@ class Inbetweening:
         """Denoise, put the far frame in place, and take an Euler step towards that."""
         condition = None if given is None else repeated(given, len(z))
         d = process.evaluate(z, t, condition).denoised
-        index = torch.tensor([d.shape[axis] - 1])
+        index = torch.tensor([d.shape[axis] - 1], device=d.device)
         goal = d.index_copy(axis, index, far.to(d).expand(len(d), *far.shape).unsqueeze(axis))
         return goal + ahead / here * (z - d)
 
@@ -141,3 +142,8 @@ class Inbetweening:
     def _normal(self, noise: Noise, n: int, move: int, event: tuple[int, ...]) -> Tensor:
         zero, slot = torch.zeros(n, dtype=torch.int64), torch.arange(n)
         return noise.normal(Purpose.USER, Address(zero, zero + move, slot, zero), event, torch.float32)
+
+
+def _encoded(model: Model, condition: Any, device: torch.device) -> Encoding | None:
+    encoding = model.encode([condition])
+    return None if encoding is None else encoding.to(device)

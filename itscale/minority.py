@@ -78,7 +78,7 @@ class Minority:
     @torch.no_grad()
     def _denoised(self, x: Tensor) -> list[Tensor]:
         """What the model makes of noised states, one tensor per noising."""
-        process = ContinuousProcess.of(self.model, ODE())
+        process = ContinuousProcess.of(self.model.to(x.device), ODE())
         t = process.interpolant.t_of_kappa(torch.tensor(self.kappa, dtype=torch.float64)).double()
         alpha, sigma = float(process.interpolant.alpha(t)), float(process.interpolant.sigma(t))
         zero, draw = torch.zeros(self.noisings, dtype=torch.int64), torch.arange(self.noisings)

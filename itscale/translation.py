@@ -97,6 +97,7 @@ class Translation:
     def _solve(self, model: Model, x: State, condition: Any, times: Tensor) -> State:
         if tuple(x.shape[1:]) != tuple(model.event_shape):
             raise ConfigError(f"x must be (rows, *{tuple(model.event_shape)}), got {tuple(x.shape)}")
+        model = model.to(x.device)
         process = ContinuousProcess.of(model, ODE(interpolant=self._path))
         if process.t_start > 0:
             covered = float(self._path.kappa(process.t_start))

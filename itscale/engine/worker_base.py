@@ -44,8 +44,8 @@ class WorkerBase:
 
     def __post_init__(self) -> None:
         self.compute = torch.device(self.compute or self.device)
-        if self.compute.type != "cpu":
-            self.process = replace(self.process, model=self.process.model.to(self.compute))
+        # also to the CPU: a network that an earlier run took to a GPU is still there
+        self.process = replace(self.process, model=self.process.model.to(self.compute))
         model = self.process.model
         encoded = model.encode(self.conditions)
         self.encoded = None if encoded is None else encoded.to(self.compute)

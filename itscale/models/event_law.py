@@ -101,13 +101,13 @@ class EventLaw:
         Each holds their numbers, the numbers of what an event makes of them (states, hidden, V), and the
         logarithm of its probability.
         """
-        size, levels = self.model.tokens.size, []
+        size, levels, model = self.model.tokens.size, [], self.model.to("cpu")
         v = torch.arange(size)
         for hidden in range(self.model.event_shape[0], 0, -1):
             for at in (self._hidden == hidden).nonzero().flatten().split(BATCH):
                 x = self._states[at]
                 with torch.no_grad():
-                    logits = self.model.predict(x, torch.tensor(0.0), None).double()
+                    logits = model.predict(x, torch.tensor(0.0), None).double()
                 where = (x == self.model.tokens.mask).nonzero()[:, 1].reshape(len(at), hidden)
                 logits = logits.gather(1, where[..., None].expand(-1, -1, size))
                 log_share = logits.log_softmax(dim=-1) - math.log(hidden)

@@ -98,6 +98,7 @@ def log_prob(
         raise ConfigError(f"condition has {len(conditions)} entries for {len(x)} rows; give one each or one")
     if divergence == "auto":
         divergence = "exact" if math.prod(event) <= EXACT_UP_TO else "hutchinson"
+    model = model.to(x.device)
     values, errors = [], []
     for start in range(0, len(x), microbatch):
         part = x[start : start + microbatch].detach()

@@ -55,13 +55,16 @@ def density(model: Any, states: Tensor, conditions: Sequence[Any]) -> Float64[Te
     if kind is None or not len(states):
         return None
     if kind == LOG_PROB:
-        return model.log_prob(states).double()
+        return model.to("cpu").log_prob(states.cpu()).double()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")  # as a pool does
     zero = torch.zeros(1, dtype=torch.int64)
     encoding = model.encode(list(conditions))
+    if torch.cuda.is_available():
+        states, encoding = states.cuda(), None if encoding is None else encoding.to("cuda")
     error = torch.zeros(len(states), dtype=torch.float64)
     for draw, t in enumerate(TIMES):
         address = Address(zero, zero, zero, zero + draw)
-        noise = Noise(0).normal(Purpose.MOVE, address, tuple(model.event_shape), states.dtype)
+        noise = Noise(0).normal(Purpose.MOVE, address, tuple(model.event_shape), states.dtype).to(states)
         time = torch.tensor(t, dtype=torch.float64)
         c = interpolants.coefficients(model.interpolant, time)
         x = float(c.alpha) * states + float(c.sigma) * noise

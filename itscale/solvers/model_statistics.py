@@ -116,7 +116,7 @@ def estimate(
             "statistics need kappas (high, low) positive and finite, points >= 2 and probes >= 1, got "
             f"{kappas}, {points}, {probes}"
         )
-    process = ContinuousProcess.of(model, ODE())
+    process = ContinuousProcess.of(model.to(data.device), ODE())
     path = process.interpolant
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(data.shape, generator=generator, dtype=data.dtype).to(data.device)

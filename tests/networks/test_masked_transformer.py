@@ -54,9 +54,7 @@ def test_positions_and_distances_tell_places_apart(network):
     assert (moved[3] - moved[6]).abs().max() > 1e-4, "distances alone tell how far the tokens are"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("vocabulary", 0), ("heads", 3), ("dropout", 1.0)]
-)
+@pytest.mark.parametrize(("name", "value"), [("vocabulary", 0), ("heads", 3), ("dropout", 1.0)])
 def test_sizes_that_do_not_fit_are_refused(name, value):
     with pytest.raises(ConfigError, match=name):
         MaskedTransformer(**{**SIZES, name: value})
