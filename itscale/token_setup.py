@@ -106,7 +106,8 @@ def _value(value: Any, process: TokenProcess, times: Tensor) -> tuple[Value, For
     if not getattr(chosen, "for_tokens", False):
         raise ConfigError(
             f"{type(chosen).__name__} is a value of continuous models; masked ones take value='denoised' "
-            "(the likeliest completion), values.Completions(...) or values.Tabulated(...)"
+            "(the likeliest completion), values.Completions(...), values.Learned(...) or "
+            "values.Tabulated(...)"
         )
     forecast = chosen.build(process, times)  # pyright: ignore[reportArgumentType]
     return chosen, forecast

@@ -71,6 +71,10 @@ class EngineBase:
     def steps(self) -> int:
         return self.times.shape[0] - 1
 
+    def scores_unseen(self, level: int) -> bool:
+        """Whether states of a level can be scored before they are looked at."""
+        return self.score_cost.before_look and level < self.steps - 1
+
     def is_noisy(self, level: int) -> bool:
         """Whether the move from this level separates copies."""
         return self.kernel.is_noisy(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from itscale.models.conditions import joined, rows_of
 from itscale.noise import Purpose
 from itscale.process import Evaluation
 from itscale.types import State
-from itscale.values import Forecast, Sight, certainty_equivalent
+from itscale.values import Forecast, Sight, Unseen, certainty_equivalent
 
 
 @dataclass
@@ -65,9 +66,11 @@ class ValuedWorker(Worker):
         return self.times.shape[0] - 2
 
     def _ends(self, rows: Rows, level: int, at: Place, index: Tensor) -> Tensor:
-        assert rows.raw is not None, "score needs a look first"
         assert self.forecast is not None
-        here = self._evaluation(rows, level, index)
+        is_early = level < self.last_look and self.forecast.cost.before_look
+        assert is_early or rows.raw is not None, "score needs a look first"
+        x = rows.x[index.to(rows.x.device)]
+        here = cast(Evaluation, Unseen(x, self.process) if is_early else self._evaluation(rows, level, index))
         if level == self.last_look:
             return here.denoised[:, None]
         group = at.group[index]
@@ -84,7 +87,7 @@ class ValuedWorker(Worker):
                 zero = torch.zeros_like(address.move)
                 address = replace(address, move=zero, slot=zero, draw=zero)
             address = self._address(Place(address, group), slice(None))
-            return self.noise.normal(Purpose.VALUE, address, (count, *here.x.shape[1:]), here.x.dtype)
+            return self.noise.normal(Purpose.VALUE, address, (count, *x.shape[1:]), x.dtype)
 
         def call(network: Callable[..., Tensor], x: State, of: Tensor | None) -> Tensor:
             return self._call(network, x, group if of is None else group[of])

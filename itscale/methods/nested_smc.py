@@ -30,8 +30,9 @@ class NestedSMC:
     """Propose M children per particle, weight them, keep one each, resample the particles when ESS is low.
 
     Cost with a one-evaluation solver that is scored everywhere: N (1 + M (T - 1)) NFE and as many reward
-    calls. Target: the tilted law as N grows, for any M, any potential and any scored steps; the evidence is
-    unbiased, since a parent's weight takes up the mean weight of its children.
+    calls; N (T - 1 + M) NFE and N M calls with a learned value, which needs no look. Target: the tilted law
+    as N grows, for any M, any potential and any scored steps; the evidence is unbiased, since a parent's
+    weight takes up the mean weight of its children.
 
     Attributes:
         particles: N; None takes what the budget allows.
@@ -130,8 +131,10 @@ class NestedSMC:
             for level in range(steps):
                 is_last = level + 1 == steps
                 moved = sizes[-1] if is_last else sizes[level + 1]
-                moved *= self._brood(level, cost.noisy[level], steps)
-                nfe += moved * (cost.extra_looks[level] + (not is_last))
+                brood = self._brood(level, cost.noisy[level], steps)
+                moved *= brood
+                looked = moved // brood if cost.score.before_look and level + 1 < steps - 1 else moved
+                nfe += moved * cost.extra_looks[level] + looked * (not is_last)
                 if not is_last:
                     scores.append(moved * self.is_scored(level + 1, steps))
             calls = sum(scores) + sizes[-1] * (not scores[-1])  # else the last sample's score is known
@@ -174,7 +177,8 @@ class NestedSMC:
         brood = self._brood(level, is_noisy, engine.steps)
         p = engine.propose(p, children=brood)
         is_last = level + 1 == engine.steps
-        if not is_last:
+        chooses_first = brood > 1 and engine.scores_unseen(level + 1)
+        if not (is_last or chooses_first):
             p = engine.look(p)
         if self.is_scored(level + 1, engine.steps):
             p = engine.weight(engine.score(p), get_potential(self.potential))
@@ -184,7 +188,7 @@ class NestedSMC:
             p = engine.choose(p, brood, argmax=self.selection == "argmax", correct=self.correct)
         elif not self.correct:
             p = forget_weights(p)
-        return State(p, is_last, state.sizes)
+        return State(engine.look(p) if chooses_first else p, is_last, state.sizes)
 
     def _rolled(self, engine: Engine, state: State, level: int) -> State:
         """Decide on the number of particles ahead, where that is done as the run goes."""

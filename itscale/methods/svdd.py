@@ -16,7 +16,8 @@ from itscale.methods.rolling_svdd import RollingSVDD
 class SVDD(Preset):
     """N independent chains; at each step M children are scored and one survives, without weights.
 
-    Cost: N (1 + M (T - 1)) NFE and as many reward calls. It is a search: finite M pulls towards the base
+    Cost: N (1 + M (T - 1)) NFE and as many reward calls; N (T - 1 + M) NFE and N M calls with a learned value
+    (SVDD-MC), which needs no look. It is a search: finite M pulls towards the base
     law, approximate values away from both, and the best child at every step (``selection="argmax"``, the
     published code) drives samples off the data. ``NestedSMC`` is the same loop with weights that repair it.
     With a rollover a chain stops drawing once a child is better than ``rollover`` says, and its chains stand
@@ -32,7 +33,8 @@ class SVDD(Preset):
 
     Reference:
         Li et al. (2024), "Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft
-        Value-Based Decoding", arXiv:2408.08252, Algorithm 1 (SVDD-PM).
+        Value-Based Decoding", arXiv:2408.08252, Algorithm 1 (SVDD-PM,
+        SVDD-MC with ``value=itscale.fit_value(...)``).
     """
 
     particles: int | None = None

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.interpolants import Interpolant
 from itscale.methods import Unguided
-from itscale.models.base import Model
 from itscale.models.conditions import as_tensor
+from itscale.networks.token_value_network import TokenValueNetwork
 from itscale.networks.value_network import ValueNetwork
 from itscale.sampling.entry import sample
 from itscale.sampling.inputs import one_per_group
+from itscale.sampling.noising import Noising, PathNoising, TokenNoising
 from itscale.scoring import as_reward
-from itscale.types import expand_over_event
-from itscale.values.learned import Learned, save_network, unit_size
+from itscale.values.learned import Fitted, Learned, save_network
 
 HELD_OUT = 0.2  # share of the samples that the fit does not see
 BATCH = 256
@@ -41,14 +40,14 @@ class Examples(NamedTuple):
 
 
 def fit_value(
-    model: Model,
+    model: Any,
     reward: Any,
     path: str | Path,
     *,
     condition: Any = None,
     groups: int = 1,
     samples: int = 1024,
-    steps: int = 20,
+    steps: int | None = None,
     tilt: float = 0.0,
     updates: int = 2000,
     width: int = 96,
@@ -62,6 +61,9 @@ def fit_value(
     noised state; so every sample serves at all times, with fresh noise at every update. That departs from
     the published fit, which stores the states of trajectories.
 
+    States of a masked model are its samples with positions hidden at random, any number of them alike; of one
+    trained on uniform noise, samples with tokens replaced.
+
     The loss is ``exp(z) - z - 1`` with ``z = tilt (r - v)``, whose minimiser is the soft value
     ``log E[exp(tilt r) | x_t] / tilt``; with tilt 0 it is the squared error, and v is the mean. A sharp tilt
     (above 2 or so over the reward's deviation) makes the former noisy: few samples then decide.
@@ -70,7 +72,7 @@ def fit_value(
         model, reward, condition, groups: as for ``sample``.
         path: the file to write.
         samples: per group.
-        steps: of the sampler.
+        steps: of the sampler; 20 for continuous models, one position a step for masked ones.
         updates: gradient steps, of 256 noised states each.
         width: of the network.
         rate: learning rate at the start; it falls to 0 by a cosine.
@@ -92,21 +94,22 @@ def fit_value(
         raise ConfigError(f"tilt of a learned value must be finite and >= 0, got {tilt!r}")
     if samples * groups < 10:
         raise ConfigError(f"a value needs 10 samples and more, got {samples} in {groups} groups")
-    scorer = as_reward(reward)
+    scorer, is_masked = as_reward(reward), hasattr(model, "tokens")
     drawn = sample(
         model,
         reward=scorer,
         method=Unguided(particles=samples),
         condition=condition,
         groups=groups,
-        steps=steps,
+        steps=20 if steps is None and not is_masked else steps,
         seed=seed,
         **settings,
     )
     encoded = model.encode(one_per_group(condition, groups))
     known = drawn.rewards.flatten().isfinite()
+    states = drawn.states.flatten(0, 1)
     every = Examples(
-        drawn.states.flatten(0, 1).float(),
+        states if is_masked else states.float(),
         drawn.rewards.flatten().float(),
         torch.arange(groups).repeat_interleave(samples),
         None if encoded is None else as_tensor(encoded).cpu().repeat_interleave(samples, dim=0),
@@ -117,19 +120,20 @@ def fit_value(
     order = torch.randperm(len(every.rewards), generator=generator)
     held = every.take(order[: max(2, int(HELD_OUT * len(order)))])
     rest = every.take(order[len(held.rewards) :])
+    noising = TokenNoising(model.tokens) if is_masked else PathNoising(model.interpolant)
     network = _network(model, rest, width, seed)
-    _train(network, model.interpolant, rest, tilt, updates, rate, generator)
+    _train(network, noising, rest, tilt, updates, rate, generator)
     facts = {
         "model": type(model).__name__,
         "reward": scorer.name,
         "tilt": float(tilt),
         "samples": len(every.rewards),
-        "explained": _explained(network, model.interpolant, held, generator),
+        "explained": _explained(network, noising, held, generator),
     }
     return Learned(str(save_network(network, path, facts)))
 
 
-def _network(model: Model, examples: Examples, width: int, seed: int) -> ValueNetwork:
+def _network(model: Any, examples: Examples, width: int, seed: int) -> Fitted:
     size = labels = 0
     given = examples.conditions
     if given is not None:
@@ -138,7 +142,10 @@ def _network(model: Model, examples: Examples, width: int, seed: int) -> ValueNe
         size = 0 if is_label else given[0].numel()
     with torch.random.fork_rng(devices=[]):  # initial weights come from torch's own generator
         torch.manual_seed(seed)
-        network = ValueNetwork(tuple(model.event_shape), size, labels, width)
+        if hasattr(model, "tokens"):
+            network = TokenValueNetwork(model.tokens.offset, model.event_shape[0], size, labels, width)
+        else:
+            network = ValueNetwork(tuple(model.event_shape), size, labels, width)
     assert isinstance(network.mean, Tensor)
     assert isinstance(network.scale, Tensor)
     network.mean.copy_(examples.rewards.mean())
@@ -146,17 +153,9 @@ def _network(model: Model, examples: Examples, width: int, seed: int) -> ValueNe
     return network
 
 
-def _noised(path: Interpolant, data: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-    """States of unit size at a time per row."""
-    noise = torch.randn(data.shape, generator=generator)
-    size = unit_size(path, t)
-    on_data, on_noise = (expand_over_event(f / size, data) for f in (path.alpha(t), path.sigma(t)))
-    return on_data * data + on_noise * noise
-
-
 def _train(
-    network: ValueNetwork,
-    path: Interpolant,
+    network: Fitted,
+    noising: Noising,
     examples: Examples,
     tilt: float,
     updates: int,
@@ -167,12 +166,11 @@ def _train(
     assert isinstance(scale, Tensor)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    span = path.t_max - path.t_min
     with torch.enable_grad():
         for _ in range(updates):
             chosen = examples.take(torch.randint(len(examples.rewards), (BATCH,), generator=generator))
-            t = path.t_min + span * torch.rand(BATCH, dtype=torch.float64, generator=generator)
-            x = _noised(path, chosen.data, t, generator)
+            share = torch.rand(BATCH, dtype=torch.float64, generator=generator)
+            x, t = noising(chosen.data, share, generator)
             off = (chosen.rewards - network(x, t, chosen.conditions)) / scale
             loss = soft_loss(off, tilt * float(scale)).mean()
             optimizer.zero_grad()
@@ -197,7 +195,7 @@ def soft_loss(off: Tensor, tilt: float) -> Tensor:
 
 @torch.no_grad()
 def _explained(
-    network: ValueNetwork, path: Interpolant, held: Examples, generator: torch.Generator
+    network: Fitted, noising: Noising, held: Examples, generator: torch.Generator
 ) -> dict[str, float]:
     """Squared correlation of forecasts with rewards within groups, by the share of the path behind."""
     found = {}
@@ -208,8 +206,9 @@ def _explained(
 
     reward = centred(held.rewards)
     for share in JUDGED_AT:
-        t = torch.full((len(held.rewards),), path.t_min + share * (path.t_max - path.t_min)).double()
-        forecast = network(_noised(path, held.data, t, generator), t, held.conditions)
+        x, t = noising(held.data, torch.full((len(held.rewards),), share).double(), generator)
+        forecast = network(x, t, held.conditions)
         both = torch.corrcoef(torch.stack([centred(forecast), reward]))
-        found[f"{share:g}"] = round(float(both[0, 1].clamp(min=0) ** 2), 4)
+        # forecasts that do not differ, as of sequences that are all hidden, explain nothing
+        found[f"{share:g}"] = round(float(both[0, 1].nan_to_num(0.0).clamp(min=0) ** 2), 4)
     return found

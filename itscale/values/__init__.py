@@ -1,7 +1,7 @@
 """Values: how a state before the last look is scored. One file each, one line each in the table."""
 
 from itscale.errors import ConfigError, unknown_name
-from itscale.values.base import DENOISED_COST, Forecast, ScoreCost, Sight, Value
+from itscale.values.base import DENOISED_COST, Forecast, ScoreCost, Sight, Unseen, Value
 from itscale.values.completions import Completions, Tabulated
 from itscale.values.denoised import Denoised
 from itscale.values.flow_map import FlowMap
@@ -49,6 +49,7 @@ __all__ = [
     "ScoreCost",
     "Sight",
     "Tabulated",
+    "Unseen",
     "Value",
     "certainty_equivalent",
     "get_value",

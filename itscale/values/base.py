@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -22,12 +22,14 @@ class ScoreCost:
         calls: samples that the reward sees.
         is_denoised: the score is the reward of the denoised sample, which a run may hand out.
         is_mean: several calls are averaged as they are, not as what they are worth at the run's tilt.
+        before_look: the score reads the state alone: children may be chosen before they are looked at.
     """
 
     looks: int = 0
     calls: int = 1
     is_denoised: bool = True
     is_mean: bool = False
+    before_look: bool = False
 
     @property
     def most_calls(self) -> int:
@@ -39,11 +41,19 @@ DENOISED_COST = ScoreCost()
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """A state that was not looked at: what a forecast sees whose cost says ``before_look``."""
+
+    x: State
+    process: Any
+
+
+@dataclass(frozen=True)
 class Sight:
     """What a forecast sees of one micro-batch of rows.
 
     Attributes:
-        at: the evaluation at the rows, all of one level.
+        at: the evaluation at the rows, all of one level; ``Unseen`` where the forecast reads states alone.
         level: that level.
         look: evaluates the model elsewhere: ``look(states, time, rows)``, where ``rows`` says for each state
             whose condition it has, and may name a row several times. One NFE each.

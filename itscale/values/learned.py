@@ -6,7 +6,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,12 +14,16 @@ from torch import Tensor
 from itscale import interpolants
 from itscale.errors import ConfigError
 from itscale.models.conditions import Encoding, as_tensor
+from itscale.networks.token_value_network import TokenValueNetwork
 from itscale.networks.value_network import ValueNetwork
 from itscale.process import ContinuousProcess
+from itscale.process.masking import get_masking
+from itscale.process.tokens import TokenProcess
 from itscale.types import State
-from itscale.values.base import ScoreCost, Sight
+from itscale.values.base import ScoreCost, Sight, Unseen
 
 VERSION = 1
+Fitted = ValueNetwork | TokenValueNetwork
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,11 @@ class LearnedForecast:
     network: ValueNetwork
     times: tuple[float, ...]
     factors: tuple[float, ...]
+    before_look: bool  # not where the weights of a composition are known at a look
 
     @property
     def cost(self) -> ScoreCost:
-        return ScoreCost(calls=0, is_denoised=False)
+        return ScoreCost(calls=0, is_denoised=False, before_look=self.before_look)
 
     def __call__(self, sight: Sight) -> Tensor:
         t, factor = self.times[sight.level], self.factors[sight.level]
@@ -46,11 +51,42 @@ class LearnedForecast:
 
 
 @dataclass(frozen=True)
+class LearnedTokenForecast:
+    """A network of sequences, with the share of clean tokens at every level."""
+
+    network: TokenValueNetwork
+    shares: tuple[float, ...]
+
+    @property
+    def cost(self) -> ScoreCost:
+        return ScoreCost(calls=0, is_denoised=False, before_look=True)
+
+    def __call__(self, sight: Sight) -> Tensor:
+        at = cast(Unseen, sight.at)
+        space = at.process.tokens
+        network = self.network.to(at.x.device)
+
+        def run(x: State, condition: Encoding | None) -> Tensor:
+            given = None if condition is None else as_tensor(condition)
+            if space.noise == "uniform":
+                share = torch.full((len(x),), self.shares[sight.level], device=x.device)
+            else:
+                share = (x != space.mask).float().mean(dim=1)
+            return network(x, share, given)
+
+        return sight.call(run, space.shown(at.x), None)
+
+
+@dataclass(frozen=True)
 class Learned:
     """What ``itscale.fit_value`` wrote: a small network's forecast of the reward from state, time, condition.
 
     Cost: a pass through a network much smaller than the model's; no look, no reward call and no decoding
-    before the last look. For rewards that cost more than the model. Target: any method's, unchanged.
+    before the last look. ``NestedSMC`` and ``SVDD`` choose among children before they look at them, so that
+    M children cost one look. For rewards that cost more than the model. Target: any method's, unchanged.
+
+    One that was fitted to a masked model reads its sequences as they are hidden; the share of visible tokens
+    is the time.
 
     Attributes:
         path: the file.
@@ -62,6 +98,8 @@ class Learned:
 
     path: str
     digest: str = ""
+
+    for_tokens = True
 
     def __post_init__(self) -> None:
         try:
@@ -83,8 +121,17 @@ class Learned:
         """What is known of the fit: tilt, samples, and how much of the held-out rewards it explains."""
         return _loaded(self.path, self.digest)[1]
 
-    def build(self, process: ContinuousProcess, times: Tensor) -> LearnedForecast:
-        network, path = _loaded(self.path, self.digest)[0], process.model.interpolant
+    def build(self, process: ContinuousProcess | TokenProcess, times: Tensor) -> Any:
+        network = _loaded(self.path, self.digest)[0]
+        is_of_tokens = isinstance(network, TokenValueNetwork)
+        if is_of_tokens != isinstance(process, TokenProcess):
+            raise ConfigError(
+                f"the value of {self.path!r} was fitted to a {'masked' if is_of_tokens else 'continuous'} "
+                "model; fit one for this model"
+            )
+        if isinstance(process, TokenProcess):
+            return self._build_for_tokens(cast(TokenValueNetwork, network), process, times)
+        path = process.model.interpolant
         if network.event_shape != tuple(process.model.event_shape):
             raise ConfigError(
                 f"the value of {self.path!r} is for states of shape {network.event_shape}, and the model's "
@@ -92,7 +139,27 @@ class Learned:
             )
         own, scale = interpolants.match(path, process.interpolant, times[:-2])
         factors = 1 / (scale * unit_size(path, own))
-        return LearnedForecast(network, tuple(own.tolist()), tuple(factors.tolist()))
+        return LearnedForecast(
+            cast(ValueNetwork, network), tuple(own.tolist()), tuple(factors.tolist()), not process.has_rates
+        )
+
+    def _build_for_tokens(
+        self, network: TokenValueNetwork, process: TokenProcess, times: Tensor
+    ) -> LearnedTokenForecast:
+        space = process.tokens
+        fitted, own = network.settings, (space.offset, process.length)
+        if (fitted["tokens"], fitted["length"]) != own:
+            raise ConfigError(
+                f"the value of {self.path!r} is for {fitted['length']} positions of {fitted['tokens']} "
+                f"tokens with the mask, and the model has {own[1]} of {own[0]}; fit one for this model"
+            )
+        return LearnedTokenForecast(network, clean_shares(process, times))
+
+
+def clean_shares(process: TokenProcess, times: Tensor) -> tuple[float, ...]:
+    """The share of clean tokens at every time."""
+    schedule = get_masking(process.view.schedule)
+    return tuple(schedule.clean(t) for t in times.tolist())
 
 
 def unit_size(path: interpolants.Interpolant, t: Tensor) -> Tensor:
@@ -100,23 +167,27 @@ def unit_size(path: interpolants.Interpolant, t: Tensor) -> Tensor:
     return (path.alpha(t) ** 2 + path.sigma(t) ** 2).sqrt()
 
 
-def save_network(network: ValueNetwork, path: str | Path, facts: dict[str, Any]) -> Path:
+def save_network(network: Fitted, path: str | Path, facts: dict[str, Any]) -> Path:
     """Write a fitted network to one file, without code in it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"version": VERSION, "settings": network.settings, "facts": facts}
+    kind = "tokens" if isinstance(network, TokenValueNetwork) else "states"
+    content = {"version": VERSION, "kind": kind, "settings": network.settings, "facts": facts}
     torch.save({**content, "state": network.state_dict()}, path)
     return path
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(path: str, digest: str) -> tuple[ValueNetwork, dict[str, Any]]:
+def _loaded(path: str, digest: str) -> tuple[Fitted, dict[str, Any]]:
     try:
         saved = torch.load(path, weights_only=True)
         if saved["version"] != VERSION:
             raise ConfigError(f"learned value {path!r} has version {saved['version']}, this is {VERSION}")
         settings = saved["settings"]
-        network = ValueNetwork(tuple(settings.pop("event_shape")), **settings)
+        if saved.get("kind") == "tokens":
+            network = TokenValueNetwork(**settings)
+        else:
+            network = ValueNetwork(tuple(settings.pop("event_shape")), **settings)
         network.load_state_dict(saved["state"])
     except ConfigError:
         raise
