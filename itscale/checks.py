@@ -91,7 +91,7 @@ def check_likelihood(method: Method, observed: Observed | None) -> None:
         )
     if kind == "any" or (kind == "linear" and observed.is_linear) or observed.is_spectral:
         return
-    if observed.affine is not None and kind == "affine":
+    if kind == "smooth":
         if not observed.is_linear and not observed.likelihood.operator.is_differentiable:
             raise ConfigError(f"{name} follows the gradient of {operator}, which has none; use 'smc'")
         return

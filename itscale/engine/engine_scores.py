@@ -125,7 +125,7 @@ class ScoreVerbs(EngineBase):
     def assess(self, p: Particles, assessor: Assessor) -> Float64[Tensor, "g n"]:
         """Return a number per particle, found where the rows live; all are at one level and were looked
         at."""
-        found = self.pool.call("assess", p.rows, int(p.level[0, 0]), assessor)
+        found = self.pool.call("assess", p.rows, int(p.level[0, 0]), self._place(p), assessor)
         return found.reshape(p.level.shape)
 
     def denoised(self, p: Particles) -> Tensor:

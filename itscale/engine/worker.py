@@ -19,6 +19,7 @@ from itscale.engine.worker_base import room_for
 from itscale.engine.worker_moves import MoveWorker
 from itscale.guides import Assessor, Prospect, Twist
 from itscale.noise import Purpose
+from itscale.solvers import Surroundings, placed
 
 
 @dataclass
@@ -98,12 +99,12 @@ class Worker(MoveWorker):
         return rows.with_(raw=raw, gradient=push), Scored.of(values, rows.x)
 
     @torch.no_grad()
-    def assess(self, rows: Rows, level: int, assessor: Assessor) -> Tensor:
+    def assess(self, rows: Rows, level: int, at: Place, assessor: Assessor) -> Tensor:
         """A number per row, from its evaluation."""
-        parts = [
-            assessor(self._evaluation(rows, level, part), level, self.bridge)
-            for part in self._chunks(len(rows))
-        ]
+        parts = []
+        for part in self._chunks(len(rows)):
+            here = placed(assessor, Surroundings(self.decode, at.group[part]))
+            parts.append(here(self._evaluation(rows, level, part), level, self.bridge))
         return torch.cat(parts).double().cpu()
 
     def _raw_rewards(self, denoised: Tensor, level: int, at: Place, part: slice) -> Tensor:

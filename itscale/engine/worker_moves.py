@@ -19,7 +19,7 @@ from itscale.engine.worker_compositions import CompositionWorker
 from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Purpose
 from itscale.process import Evaluation
-from itscale.solvers import Kernel, Move, shares_of
+from itscale.solvers import Kernel, Move, Surroundings, placed, shares_of
 
 
 @dataclass
@@ -81,7 +81,7 @@ class MoveWorker(CompositionWorker):
         last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         is_weighed = self.process.is_exact and not last and not stays
         ratio: Tensor | None = None
-        if guide is not None or is_weighed:
+        if guide is not None or is_weighed or getattr(kernel, "weighs", False):
             ratio = torch.zeros(total, dtype=torch.float64, device=x.device)
         noise: Tensor | None = None
         memos: Tensor | None = None
@@ -179,12 +179,14 @@ class MoveWorker(CompositionWorker):
             ) -> Evaluation:
                 return self._evaluate(y, to, group if among is None else group[among])
 
-            move = kernel(here, past, step, look, z)
+            move = placed(kernel, Surroundings(self.decode, group))(here, past, step, look, z)
             if self.process.remembers:
                 assert isinstance(k, int), "rows that remember are moved level by level"
                 move = self._settled(here, move, k, is_own=kernel is self.kernel and not stays, stays=stays)
             if self.process.is_exact and not stays and isinstance(k, int) and k < self.times.shape[0] - 2:
                 change = self._left(here, move) if change is None else change + self._left(here, move)
+            if move.log_ratio is not None:
+                change = move.log_ratio if change is None else change + move.log_ratio
             memory = move.memory
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
@@ -218,7 +220,7 @@ class MoveWorker(CompositionWorker):
         self, guided: _Guided, here: Evaluation, level: int | Tensor, group: Tensor, gradient: Tensor | None
     ) -> Tensor:
         pad = self.chunk if self.bitwise else None
-        return guided.guide(View(here, level, gradient, group, self.bridge, guided.context, pad))
+        return guided.guide(View(here, level, gradient, group, self.bridge, self.decode, guided.context, pad))
 
     def _context(
         self, level: int | Tensor, population: tuple[Rows, Float64[Tensor, "g n"]] | None

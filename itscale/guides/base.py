@@ -7,6 +7,7 @@ not, and for every ``d`` that does not depend on ``xi``: a guide can be poor, bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -75,6 +76,7 @@ class View:
         gradient: of the reward, shaped like the states, if one was computed.
         group: index of each row's group in this run, (rows,).
         bridge: the process's moves to first order.
+        decode: states to samples.
         context: the population before the move, if the guide asked for it.
         pad: where results must not depend on which rows came together, a number of rows to which matrix
             products are padded; None elsewhere.
@@ -85,6 +87,7 @@ class View:
     gradient: State | None
     group: Int64[Tensor, " rows"]
     bridge: Bridge
+    decode: Callable[[Tensor], Tensor]
     context: Context | None = None
     pad: int | None = None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from itscale.errors import ConfigError
 from itscale.guides.twist import Prospect
-from itscale.operators import Observed
+from itscale.operators import Linearised, Observed
 from itscale.types import State
 
 COVARIANCES = ("none", "isotropic", "moment", "diagonal")
@@ -29,7 +29,8 @@ class MeasuredNearby:
     R is what the measurement varies by because the data vary around D: nothing (``"none"``, as in TDS),
     ``r^2 A A^T`` with ``r^2 = s^2 c^2 / (s^2 + c^2)`` for data of standard deviation c (``"isotropic"``,
     PiGDM), ``s^2 A J A^T`` (``"moment"``, exact for Gaussian data) or its row sums (``"diagonal"``). For an
-    operator that is not linear R is ``r^2`` times the mean square of its rows' norms.
+    operator that is not linear A is its Jacobian at D, as in a Gauss-Newton step; behind a decoder that is
+    no affine map ``A A^T`` is the mean square of the operator's rows.
 
     Attributes:
         observed: the measurement.
@@ -84,6 +85,9 @@ class MeasuredNearby:
             return e / observed.std**2
         if observed.is_linear:
             return observed.solve(e, square)
+        if observed.affine is not None:  # through operators alone the Jacobian at D is cheap
+            here = Linearised(observed, prospect.here.denoised, prospect.decode)
+            return here.solve(e, observed.std**2, square)
         return e / (observed.std**2 + square * observed.gain**2)
 
     def _diagonal(self, prospect: Prospect, e: Tensor) -> tuple[Tensor, Tensor]:

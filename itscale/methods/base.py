@@ -27,8 +27,8 @@ class Needs:
     normal: bool = False  # normal noise, to push, to search in, or to stay near
     noise_start: bool = False  # starts from the process's own noise, among which it moves
     jumps: bool = False  # moves of its own beside the solver's, up to noise and down again
-    likelihood: str = ""  # a reward that is a likelihood: of "any" operator, one of "affine" decoded
-    # states, a "linear" or a "spectral" one
+    likelihood: str = ""  # a reward that is a likelihood: of "any" operator, a "smooth" one, and of states up
+    # to an affine map a "linear" or a "spectral" one, with Gaussian noise a "conjugate" one
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ class PiGDM(Guided):
     """Pseudo-inverse guidance: the likelihood of the state if the data vary by ``r^2 I`` around D.
 
     Exact in small steps for data N(m, c^2 I) with c = ``prior_std``, else an approximation; corrected it is
-    twisted SMC with a good twist. An operator that is not linear gets the mean square of its rows' norms in
-    place of ``A A^T``.
+    twisted SMC with a good twist. An operator that is not linear is taken as its Jacobian at D, in ten
+    conjugate gradients through the operator.
 
     Cost: N T NFE, all but the last also backwards, and N T reward calls.
 

@@ -59,7 +59,7 @@ class PnPDM(Restored):
 
     @property
     def measures(self) -> str:
-        return "affine"
+        return "smooth"
 
     def kernel(self, engine: Engine) -> Kernel:
         """The sampler's own; draws given the measurement come between."""

@@ -169,7 +169,7 @@ class DiffPIR(Restored):
 
     @property
     def measures(self) -> str:
-        return "affine"
+        return "smooth"
 
     def kernel(self, engine: Engine) -> DiffPIRStep:
         return DiffPIRStep(**levels_of(engine), weight=self.weight, zeta=self.zeta)
@@ -205,7 +205,7 @@ class DAPS(Restored):
 
     @property
     def measures(self) -> str:
-        return "affine"
+        return "smooth"
 
     def looks(self, steps: int) -> int:
         return self.ode_steps * (steps - 1) + 1

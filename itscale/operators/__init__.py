@@ -12,8 +12,9 @@ from itscale.operators.likelihoods import (
     likelihood_of,
 )
 from itscale.operators.linear import Bicubic, LinearFunction, Projection
+from itscale.operators.linearised import Linearised
 from itscale.operators.nonlinear import Exposure, Function, PhaseRetrieval, Quantise
-from itscale.operators.observed import Coordinates, Observed, affine_of
+from itscale.operators.observed import Coordinates, Decode, Observed, affine_of
 from itscale.operators.spectral import BlockAverage, Dense, Mask
 from itscale.operators.stacked import Stacked
 
@@ -23,6 +24,7 @@ __all__ = [
     "Blur",
     "Composed",
     "Coordinates",
+    "Decode",
     "Dense",
     "Exposure",
     "FourierMask",
@@ -33,6 +35,7 @@ __all__ = [
     "Likelihood",
     "LinearFunction",
     "LinearOperator",
+    "Linearised",
     "Mask",
     "Observed",
     "Operator",

@@ -4,7 +4,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.solvers.adaptive import AdaptiveDPM
 from itscale.solvers.ancestral import Ancestral
 from itscale.solvers.ancestral_2s import Ancestral2S
-from itscale.solvers.base import Kernel, Move, Solver, remembered, shares_of
+from itscale.solvers.base import Kernel, Move, Solver, Surroundings, placed, remembered, shares_of
 from itscale.solvers.churn import Churn
 from itscale.solvers.ddim import DDIM
 from itscale.solvers.deis import DEIS, LMS
@@ -139,10 +139,12 @@ __all__ = [
     "Scheduled",
     "Solver",
     "SolverSchedule",
+    "Surroundings",
     "TimeShift",
     "UniP",
     "UniPC",
     "get_solver",
+    "placed",
     "remembered",
     "restart_preset",
     "shares_of",

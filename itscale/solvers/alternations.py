@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from itscale.operators import Observed
+from itscale.operators import Decode, Linearised, Observed
 from itscale.process import Evaluation
-from itscale.solvers.base import Look, Move
+from itscale.solvers.base import Look, Move, Surroundings
 from itscale.solvers.leg import Leg
 from itscale.solvers.projections import MeasuredMove
-from itscale.types import State
+from itscale.types import State, expand_over_event
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class DAPSStep(MeasuredMove):
         leg = self.legs[level]
         centre = at.denoised if leg is None else leg(at, look)
         variance = min(self.square(level), self.widest)
-        x = given_measurement(self.observed, centre, variance, z[:, 1:])
+        x = given_measurement(self.observed, centre, variance, z[:, 1:], self.decode)
         if self.is_last(level):
             return Move(x)
         return Move(self.alpha[level + 1] * x + self.sigma[level + 1] * z[:, 0])
@@ -82,10 +82,14 @@ class LikelihoodStep:
     rho: float
     alpha: float
     langevin: int = 0
+    decode: Decode | None = None
     gaussian: bool = False
     history: int = 0
     takes_levels: bool = False
     is_blind: bool = True
+
+    def placed(self, around: Surroundings) -> LikelihoodStep:
+        return replace(self, decode=around.decode)
 
     def is_noisy(self, level: int) -> bool:
         return True
@@ -100,7 +104,7 @@ class LikelihoodStep:
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
     ) -> Move:
         assert z is not None
-        return Move(self.alpha * given_measurement(self.observed, at.x, self.rho**2, z))
+        return Move(self.alpha * given_measurement(self.observed, at.x, self.rho**2, z, self.decode))
 
 
 def draws_needed(observed: Observed, langevin: int) -> int:
@@ -113,7 +117,9 @@ def draws_needed(observed: Observed, langevin: int) -> int:
     return max(langevin, 1)
 
 
-def given_measurement(observed: Observed, centre: State, variance: float, z: Tensor) -> State:
+def given_measurement(
+    observed: Observed, centre: State, variance: float, z: Tensor, decode: Decode | None
+) -> State:
     """Draw from ``N(centre, variance I) p(y | x)``, exactly for a linear operator and Gaussian noise.
 
     With a decomposition it is done coordinate by coordinate, else by perturbing and solving; for what is not
@@ -122,7 +128,9 @@ def given_measurement(observed: Observed, centre: State, variance: float, z: Ten
 
     Args:
         z: normals (rows, count, *event), as many as ``draws_needed``.
+        decode: states to samples.
     """
+    assert decode is not None, "moves with a measurement are placed where rows live"
     if observed.is_spectral and z.shape[1] == 1:
         c = observed.coordinates
         v, e = (observed.spectral.to_spectral(t) for t in (centre, z[:, 0]))
@@ -135,18 +143,14 @@ def given_measurement(observed: Observed, centre: State, variance: float, z: Ten
         return observed.spectral.from_spectral(v)
     if observed.is_linear and z.shape[1] == draws_needed(observed, 0):
         prior = centre + math.sqrt(variance) * z[:, 0]
-        e = observed.gap(prior, _unused)
+        e = observed.gap(prior, decode)
         e = e + observed.std * z[:, 1:].flatten(1)[:, : e[0].numel()].reshape(e.shape)
         return prior + variance * observed.lift(observed.solve(e, variance))
-    curvature = 1 / variance + (observed.gain / observed.std) ** 2
-    step, x = 0.2 / curvature, centre
+    square = Linearised(observed, centre, decode).square / observed.std**2
+    step, x = expand_over_event(0.2 / (1 / variance + square), centre), centre
     for k in range(z.shape[1]):
         with torch.enable_grad():
             at = x.detach().requires_grad_()
-            pull = torch.autograd.grad(observed.log_prob(at, _unused).sum(), at)[0]
-        x = x + step * (pull - (x - centre) / variance) + math.sqrt(2 * step) * z[:, k]
+            pull = torch.autograd.grad(observed.log_prob(at, decode).sum(), at)[0]
+        x = x + step * (pull - (x - centre) / variance) + (2 * step).sqrt() * z[:, k]
     return x
-
-
-def _unused(x: Tensor) -> Tensor:
-    raise AssertionError("draws given a measurement need an affine decoder")

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
 from itscale.process import ContinuousProcess, Evaluation
 from itscale.types import expand_over_event
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known where rows live, for moves and numbers that depend on it.
+
+    Attributes:
+        decode: states to samples.
+        group: index of each row's group in the run, (rows,).
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    group: Tensor
+
+
+Placed = TypeVar("Placed")
+
+
+def placed(thing: Placed, around: Surroundings) -> Placed:
+    """Return a kernel or an assessor for the rows at hand; one that needs to know has ``placed(around)``."""
+    at = getattr(thing, "placed", None)
+    return thing if at is None else at(around)
 
 
 class Look(Protocol):
@@ -36,6 +58,8 @@ class Move:
             start, then what they remembered before.
         looks: evaluations inside the move, (rows,) int64; None is the kernel's ``extra_looks`` each.
         memo: numbers of the rows' paths, (rows, k), where the process remembers some; kernels leave it alone.
+        log_ratio: (rows,) float64, what the move adds to the log-weights, such as log p - log q where it was
+            drawn from another law than its own; None is nothing.
     """
 
     x: Tensor
@@ -44,6 +68,7 @@ class Move:
     memory: tuple[Tensor, ...] | None = None
     looks: Tensor | None = None
     memo: Tensor | None = None
+    log_ratio: Tensor | None = None
 
     @property
     def mean(self) -> Tensor | None:
@@ -59,7 +84,9 @@ class Move:
 class Kernel(Protocol):
     """One step of a solver on a fixed grid. Level k is the time ``times[k]``; a move goes from k to k + 1.
 
-    A kernel that uses several standard normals per row also has ``shares(level)``; see ``shares_of``.
+    A kernel that uses several standard normals per row also has ``shares(level)``; see ``shares_of``. One
+    whose moves have a ``log_ratio`` says ``weighs = True``, and one that must know whose rows it moves, or
+    what states decode to, has ``placed(around)``.
 
     Attributes:
         gaussian: the transition is N(mean, std^2 I) with a scalar std.

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from itscale.operators import Observed
+from itscale.operators import Decode, Linearised, Observed
 from itscale.process import Evaluation
-from itscale.solvers.base import Look, Move
-from itscale.types import State
+from itscale.solvers.base import Look, Move, Surroundings
+from itscale.types import State, expand_over_event
 
 WIDE = 1e6
 """Stands for the variance of pure noise where a finite one is needed."""
@@ -32,14 +32,19 @@ class MeasuredMove:
     Attributes:
         observed: the measurement.
         alpha, sigma: at all grid points; the last is the data.
+        decode: states to samples, as they are where the rows live.
     """
 
     observed: Observed
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
+    decode: Decode | None = None
     gaussian: bool = False
     history: int = 0
     takes_levels: bool = False
+
+    def placed(self, around: Surroundings) -> MeasuredMove:
+        return replace(self, decode=around.decode)
 
     def is_noisy(self, level: int) -> bool:
         return level < len(self.alpha) - 2
@@ -177,25 +182,19 @@ class DiffPIRStep(MeasuredMove):
         self, at: Evaluation, history: Sequence[Tensor], level: int | Tensor, look: Look, z: Tensor | None
     ) -> Move:
         assert isinstance(level, int)
-        d = near_measurement(self.observed, at.denoised, self.square(level) / self.weight)
+        d = near_measurement(self.observed, at.denoised, self.square(level) / self.weight, self.decode)
         if z is None or self.is_last(level):
             return Move(d)
         noise = math.sqrt(1 - self.zeta) * self.left_noise(at, level, d) + math.sqrt(self.zeta) * z
         return Move(self.alpha[level + 1] * d + self.sigma[level + 1] * noise)
 
 
-def near_measurement(observed: Observed, d: State, variance: float) -> State:
+def near_measurement(observed: Observed, d: State, variance: float, decode: Decode | None) -> State:
     """The mean of ``N(d, variance I)`` given the measurement, or a damped gradient step towards it."""
+    assert decode is not None, "moves with a measurement are placed where rows live"
     if observed.is_linear:
-        e = observed.gap(d, _unused)
+        e = observed.gap(d, decode)
         return d + variance * observed.lift(observed.solve(e, variance))
-    with torch.enable_grad():
-        x = d.detach().requires_grad_()
-        e = observed.gap(x, _unused)
-        pull = torch.autograd.grad(-e.square().sum() / (2 * observed.std**2), x)[0]
-    damping = 1 / variance + (observed.gain / observed.std) ** 2
-    return d + pull / damping
-
-
-def _unused(x: Tensor) -> Tensor:
-    raise AssertionError("moves with a measurement need an affine decoder")
+    here = Linearised(observed, d, decode)
+    damping = 1 / variance + here.square / observed.std**2
+    return d + here.pull(here.gap) / observed.std**2 / expand_over_event(damping, d)
