@@ -13,9 +13,10 @@ from itscale.errors import ConfigError
 from itscale.grids.kappa import karras_spacing
 from itscale.interpolants import EDM
 from itscale.models.base import Model
-from itscale.models.conditions import Encoding, repeated
-from itscale.process import ODE, ContinuousProcess, Evaluation
-from itscale.solvers import Solver, get_solver, remembered
+from itscale.models.conditions import repeated
+from itscale.process import ODE, ContinuousProcess
+from itscale.solvers import Solver, get_solver
+from itscale.solvers.march import march
 from itscale.types import State
 
 
@@ -112,15 +113,5 @@ class Translation:
         parts = []
         for part in x.split(self.microbatch):
             given = None if encoded is None else repeated(encoded.to(part.device), len(part))
-
-            def look(y: Tensor, where: int | float, given: Encoding | None = given) -> Evaluation:
-                time = torch.tensor(where, dtype=torch.float64) if isinstance(where, float) else times[where]
-                return process.evaluate(y, time, given)
-
-            memory: tuple[Tensor, ...] = ()
-            for level in range(self.steps):
-                at = look(part, level)
-                move = kernel(at, memory, level, look, None)
-                part, memory = move.x, remembered(kernel, at, memory, move)
-            parts.append(part)
+            parts.append(march(process, kernel, times, part, given, self.steps))
         return torch.cat(parts)

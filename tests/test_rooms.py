@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "verify runs active",
         "verify runs clusters",
         "sampling compose",
-        "preparation translation diagnostics denoising_mcmc minority inbetweening",
+        "preparation translation bottleneck diagnostics denoising_mcmc minority inbetweening",
         "token_setup checks",
         "methods",
         "engine",
