@@ -175,6 +175,19 @@ BUILT_IN: dict[str, BuiltIn] = {
     ),
     "jpeg-compressibility": _image("jpeg:JpegCompressibility", "minus the size as JPEG", None, 0, **_JPEG),
     "jpeg-incompressibility": _image("jpeg:JpegIncompressibility", "the size as JPEG", 0, None, **_JPEG),
+    "lennard-jones": BuiltIn(
+        "itscale.rewards.lennard_jones:LennardJones",
+        {
+            "modality": "vector",
+            "differentiable": True,
+            "doc": "minus the energy of a Lennard-Jones cluster over its temperature",
+            "range": (None, None),
+            "typical": (-20.0, 60.0),
+            "scale_hint": 5.0,
+            "example_shape": (13, 3),
+            "licence": "Apache-2.0",
+        },
+    ),
     "logp": _molecule("descriptor:LogP", "octanol-water partition, or the wish for a window", None, None),
     "molecular-weight": _molecule(
         "descriptor:MolecularWeight", "daltons, or the wish for a window", None, None

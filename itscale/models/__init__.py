@@ -24,6 +24,7 @@ _NAMES = {
     "stitched": "itscale.models.stitching",
     "wrap": "itscale.models.wrapped",
     "wrap_masked": "itscale.models.masked",
+    "wrap_points": "itscale.models.point_clouds",
 }
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "stitched",
     "wrap",
     "wrap_masked",
+    "wrap_points",
 ]
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from itscale.models.loading import load
     from itscale.models.masked import wrap_masked
     from itscale.models.mean_reverting import MeanReverting
+    from itscale.models.point_clouds import wrap_points
     from itscale.models.stitching import Stitched, disagreement, stitched
     from itscale.models.wrapped import wrap
 
