@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     DIVERGENCE = 8
     PRIOR = 9
     PERMUTE = 10
+    PATH = 11
     USER = 64
 
 

@@ -52,9 +52,9 @@ class Population:
         )  # a dead group gets NaN, and no push
         half = alpha**2 / (2 * square) * bank.square().sum(-1)
         shift = torch.empty_like(mean)
-        for rows, group in _by_group(view.group.to(mean.device), at_once=view.pad is None):
+        for rows, group in by_group(view.group.to(mean.device), at_once=view.pad is None):
             there = bank[group]  # (n, d) for one group, (rows, n, d) for one each
-            here = mean[rows].unsqueeze(-2) if group.ndim else _padded(mean[rows], view.pad)
+            here = mean[rows].unsqueeze(-2) if group.ndim else padded(mean[rows], view.pad)
             # |m - alpha D|^2 up to what all j share, as a matrix product in place of n differences
             q = alpha / square * (here @ there.mT) - half[group].unsqueeze(-2)
             near = (q - q.amax(-1, keepdim=True)).exp()
@@ -65,7 +65,7 @@ class Population:
         return capped((scale * shift).reshape(view.here.x.shape), self.cap)
 
 
-def _by_group(group: Tensor, at_once: bool) -> Iterator[tuple[slice, Tensor]]:
+def by_group(group: Tensor, at_once: bool) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows with the group that they share, or all rows with a group each where groups are small."""
     groups, counts = group.unique_consecutive(return_counts=True)
     if at_once and len(groups) > MANY_GROUPS:
@@ -77,5 +77,5 @@ def _by_group(group: Tensor, at_once: bool) -> Iterator[tuple[slice, Tensor]]:
         end += count
 
 
-def _padded(rows: Tensor, size: int | None) -> Tensor:
+def padded(rows: Tensor, size: int | None) -> Tensor:
     return rows if size is None else torch.cat([rows, rows.new_zeros(size - len(rows), rows.shape[1])])

@@ -9,9 +9,11 @@ from itscale.methods.code import CoDe
 from itscale.methods.conjugate import ConjugateSMC, conditioning_grid
 from itscale.methods.cts import CTS
 from itscale.methods.das import DAS
+from itscale.methods.ddsmc import DDSMC
 from itscale.methods.dno import DNO
 from itscale.methods.dts import DTS
 from itscale.methods.dts_star import DTSStar
+from itscale.methods.enkg import EnKG
 from itscale.methods.epsilon_greedy import EpsilonGreedy
 from itscale.methods.fkc import FKC
 from itscale.methods.fps import FPS
@@ -28,11 +30,13 @@ from itscale.methods.pnp_dm import PnPDM
 from itscale.methods.profile import Profile
 from itscale.methods.psi_smc import PsiSMC
 from itscale.methods.rbf import RBF
+from itscale.methods.red_diff import REDDiff
 from itscale.methods.redraw import Redraw
 from itscale.methods.reno import ReNO
 from itscale.methods.restart_smc import RestartSMC
 from itscale.methods.restored import DAPS, DDNM, DDRM, DiffPIR, Restored
 from itscale.methods.smc import SMC
+from itscale.methods.smc_diff import SMCDiff
 from itscale.methods.svdd import SVDD
 from itscale.methods.tds import TDS
 from itscale.methods.twisted import TwistedSMC
@@ -88,6 +92,10 @@ METHODS: dict[str, type] = {
     "daps": DAPS,
     "pnp-dm": PnPDM,
     "fps": FPS,
+    "smc-diff": SMCDiff,
+    "ddsmc": DDSMC,
+    "red-diff": REDDiff,
+    "enkg": EnKG,
 }
 
 
@@ -110,6 +118,7 @@ __all__ = [
     "DAS",
     "DDNM",
     "DDRM",
+    "DDSMC",
     "DNO",
     "DPS",
     "DTS",
@@ -133,6 +142,7 @@ __all__ = [
     "Cost",
     "DTSStar",
     "DiffPIR",
+    "EnKG",
     "EpsilonGreedy",
     "FreeDoM",
     "Funnel",
@@ -149,10 +159,12 @@ __all__ = [
     "PnPDM",
     "Profile",
     "PsiSMC",
+    "REDDiff",
     "ReNO",
     "Redraw",
     "RestartSMC",
     "Restored",
+    "SMCDiff",
     "State",
     "TwistedSMC",
     "Unguided",

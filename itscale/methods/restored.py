@@ -90,6 +90,16 @@ def levels_of(engine: Engine) -> dict[str, Any]:
     }
 
 
+def ode_legs(engine: Engine, steps: int) -> tuple[Leg | None, ...]:
+    """The ODE in a few steps from every level to the data; None where the denoised sample will do."""
+    assert engine.process is not None
+    legs: list[Leg | None] = []
+    for t in engine.times[:-2].tolist():
+        inside = [t + (1 - t) * k / steps for k in range(steps)]
+        legs.append(Leg.build(engine.process, [*inside, 1.0], "ddim") if steps > 1 else None)
+    return (*legs, None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DDNM(Restored):
     """DDNM+: the measured part of the denoised sample replaced, as far as its noise allows.
@@ -211,16 +221,11 @@ class DAPS(Restored):
         return self.ode_steps * (steps - 1) + 1
 
     def kernel(self, engine: Engine) -> DAPSStep:
-        assert engine.process is not None
         assert engine.observed is not None
-        legs: list[Leg | None] = []
-        for t in engine.times[:-2].tolist():
-            inside = [t + (1 - t) * k / self.ode_steps for k in range(self.ode_steps)]
-            legs.append(Leg.build(engine.process, [*inside, 1.0], "ddim") if self.ode_steps > 1 else None)
         is_conjugate = engine.observed.is_conjugate
         return DAPSStep(
             **levels_of(engine),
-            legs=(*legs, None),
+            legs=ode_legs(engine, self.ode_steps),
             langevin=0 if is_conjugate else self.langevin,
             widest=self.prior_std**2,
         )

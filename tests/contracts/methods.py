@@ -20,6 +20,7 @@ from itscale.methods import (
     DAS,
     DDNM,
     DDRM,
+    DDSMC,
     DNO,
     DPS,
     DTS,
@@ -40,6 +41,7 @@ from itscale.methods import (
     ConjugateSMC,
     DiffPIR,
     DTSStar,
+    EnKG,
     EpsilonGreedy,
     FreeDoM,
     Funnel,
@@ -53,9 +55,11 @@ from itscale.methods import (
     PnPDM,
     Profile,
     PsiSMC,
+    REDDiff,
     Redraw,
     ReNO,
     RestartSMC,
+    SMCDiff,
     TwistedSMC,
     Unguided,
     VASRMax,
@@ -160,6 +164,11 @@ METHOD_CASES: list[Any] = [
     DAPS(particles=32, ode_steps=3),
     PnPDM(particles=8, iterations=8),
     FPS(particles=32),
+    SMCDiff(particles=32),
+    DDSMC(particles=32, prior_std=0.8),
+    DDSMC(particles=32, prior_std=0.8, eta=0.7),
+    REDDiff(particles=32),
+    EnKG(particles=32),
 ]
 STEPS, TILT, GROUPS = 8, 1.5, 400
 MEAN, STD = 0.3, 0.8
@@ -220,6 +229,8 @@ def run(method: Any, groups: int = GROUPS, **settings: Any) -> Result:
 
 def base_law(method: Any = None) -> tuple[float, float]:
     """Mean and variance of the discretised sampler, exactly."""
+    if isinstance(method, DDSMC):  # whose own chain keeps the law of such data
+        return MEAN, STD**2
     solver = base_solver(method)
     setup = itscale.preparation.prepare(
         gaussian(MEAN, STD), process=itscale.SDE(), solver=solver, steps=STEPS

@@ -1,4 +1,4 @@
-"""Operators that are not linear, by their Jacobian: products, solves, and guidance that does not overshoot."""
+"""Operators that are not linear, by their Jacobian: products, solves, guidance that does not overshoot."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from itscale.methods import (
     DAPS,
     DDNM,
     DDRM,
+    DDSMC,
     DPS,
     FPS,
     LGDMC,
@@ -29,9 +30,12 @@ from itscale.methods import (
     UGD,
     ConjugateSMC,
     DiffPIR,
+    EnKG,
     FreeDoM,
     PiGDM,
     PnPDM,
+    REDDiff,
+    SMCDiff,
 )
 from itscale.operators import (
     Bicubic,
@@ -56,8 +60,15 @@ SPECTRAL = [
     DDRM(particles=2, noiseless=True),
     FPS(particles=2),
     TMPD(particles=2),
+    SMCDiff(particles=3),
+    DDSMC(particles=3, ode_steps=2),
 ]
-SMOOTH = [DiffPIR(particles=2), DAPS(particles=2, ode_steps=2, langevin=3), PnPDM(particles=2, iterations=2)]
+SMOOTH = [
+    REDDiff(particles=2),
+    DiffPIR(particles=2),
+    DAPS(particles=2, ode_steps=2, langevin=3),
+    PnPDM(particles=2, iterations=2),
+]
 ANY = [
     DPS(particles=2),
     DPS(particles=3, correct=True),
@@ -68,6 +79,7 @@ ANY = [
     UGD(particles=2),
     TFG(particles=2, correct=True, samples=2),
     TDS(particles=2),
+    EnKG(particles=3),
 ]
 
 
