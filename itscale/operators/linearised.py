@@ -6,19 +6,21 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from itscale.operators.base import conjugate_gradients
 from itscale.operators.observed import Decode, Observed
 
 SOLVE_STEPS = 10
 POWER_STEPS = 5
+STEP = 0.01
+"""Of a central difference, relative to the norm of a state."""
 
 
 class Linearised:
     """``A(x + v) ~ A(x) + J v`` row by row, through operator and decoder.
 
-    Each product costs one or two backward passes through both, never through the network.
+    Products cost passes through both, never through the network. Behind a decoder that is no affine map,
+    which may have no second derivative or be checkpointed, ``J v`` is a central difference.
 
     Args:
         observed: the measurement.
@@ -27,12 +29,10 @@ class Linearised:
     """
 
     def __init__(self, observed: Observed, x: Tensor, decode: Decode) -> None:
-        # attention has no second derivative but in its plain form
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        self._observed, self._decode = observed, decode
+        with torch.enable_grad():
             self._x = x.detach().requires_grad_()
             self._gap = observed.gap(self._x, decode)
-            self._dual = torch.zeros_like(self._gap).requires_grad_()
-            self._pulled = torch.autograd.grad(self._gap, self._x, -self._dual, create_graph=True)[0]
 
     @property
     def gap(self) -> Tensor:
@@ -41,9 +41,13 @@ class Linearised:
 
     def push(self, v: Tensor) -> Tensor:
         """``J v``."""
-        if not self._pulled.requires_grad:  # the measurement does not depend on the states
-            return torch.zeros_like(self._gap)
-        return torch.autograd.grad(self._pulled, self._dual, v, retain_graph=True)[0]
+        if self._observed.affine is None:
+            x = self._x.detach()
+            step = STEP * _norm(x).clamp_min(1e-3) / _norm(v).clamp_min(1e-30)
+            below, above = (self._observed.gap(x + sign * step * v, self._decode) for sign in (-1, 1))
+            return (below - above) / (2 * step.reshape(-1, *(1,) * (below.ndim - 1)))
+        dual, pulled = self._transposed
+        return torch.autograd.grad(pulled, dual, v, retain_graph=True)[0]
 
     def pull(self, u: Tensor) -> Tensor:
         """``J^T u``."""
@@ -52,6 +56,13 @@ class Linearised:
     def solve(self, e: Tensor, noise: float, prior: float) -> Tensor:
         """``(noise I + prior J J^T)^-1 e`` by a few conjugate gradients."""
         return conjugate_gradients(lambda u: noise * u + prior * self.push(self.pull(u)), e, SOLVE_STEPS)
+
+    @cached_property
+    def _transposed(self) -> tuple[Tensor, Tensor]:
+        """``J^T u`` as a function of u, whose own transposed Jacobian is J."""
+        with torch.enable_grad():
+            dual = torch.zeros_like(self._gap).requires_grad_()
+            return dual, torch.autograd.grad(self._gap, self._x, -dual, create_graph=True)[0]
 
     @cached_property
     def square(self) -> Tensor:

@@ -3,15 +3,20 @@ latents."""
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import itscale
 from itscale import runs
+from itscale.cli.app import app
 from itscale.errors import ConfigError
 from itscale.grids.through_grid import Through
 from itscale.methods import (
@@ -23,6 +28,7 @@ from itscale.methods import (
     DPS,
     FPS,
     LGDMC,
+    METHODS,
     MPGD,
     TDS,
     TFG,
@@ -32,6 +38,7 @@ from itscale.methods import (
     DiffPIR,
     EnKG,
     FreeDoM,
+    Guided,
     PiGDM,
     PnPDM,
     REDDiff,
@@ -83,8 +90,18 @@ ANY = [
 ]
 
 
+MEASURING = {
+    name: kind for name, kind in METHODS.items() if issubclass(kind, Guided) or kind().needs.likelihood
+}
+"""Methods made for measurements, by name."""
+
+
 def label(method: Any) -> str:
     return type(method).__name__ + ("+" if getattr(method, "correct", False) else "")
+
+
+def test_no_method_for_measurements_is_left_out_below():
+    assert {type(m) for m in (*SPECTRAL, *SMOOTH, *ANY)} == {*MEASURING.values(), TDS}
 
 
 def pixels(network: Network, event: tuple[int, ...] = (1, 6, 6)) -> Any:
@@ -423,6 +440,60 @@ def test_the_recipe_from_the_command_line(tmp_path, capsys):
     summary = runs.run(config, out=tmp_path / "one")
     assert summary.exit_code == 0
     assert [line.problem for line in lines(summary.rows)] == ["deblurring"]
+
+
+@pytest.mark.parametrize("method", SPECTRAL, ids=label)
+def test_what_needs_a_linear_map_of_states_is_refused_behind_a_decoder(method):
+    model = itscale.models.wrap(
+        lambda x, t: -x, predicts="velocity", interpolant="linear", event_shape=(8,), decode=Decoder(),
+        modality="image",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"decoder is not affine; use a method that follows gradients"):
+        itscale.sample(model, reward=likelihood(BlockAverage((1, 6, 6), 3)), method=method, steps=4)
+
+
+@pytest.mark.slow
+def test_every_method_from_the_command_line(tmp_path):
+    """On digits, two particles in four steps; what is linear, spectral and Gaussian suits them all."""
+    methods = [{"name": name, "particles": 2} for name in (*MEASURING, "smc", "tds", "das")]
+    methods += [{"name": name, "particles": 2, "correct": True} for name in ("dps", "pigdm", "mpgd", "tfg")]
+    file = tmp_path / "all.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "model": "digits",
+                "problem": {"name": "super-resolution", "factor": 7, "noise": 0.2},
+                "process": "sde",
+                "solver": "ancestral",
+                "run": {"steps": 4},
+                "sweep": {"method": methods},
+            }
+        )
+    )
+    done = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "run"), "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["config"]["method"]["name"] for row in rows] == [m["name"] for m in methods]
+    for row in rows:
+        assert row["posterior"]["psnr"] > 5, row["method"]
+        assert math.isfinite(row["posterior"]["misfit"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [m for m in (*SMOOTH, *ANY) if not isinstance(m, (TDS, PiGDM, LGDMC, UGD, TFG))],
+    ids=label,
+)
+def test_other_methods_measure_a_latent_diffusion_pipeline(method):
+    pytest.importorskip("diffusers")
+    from itscale.models.pipelines import tiny
+
+    model = itscale.load(tiny.stable_diffusion())
+    shape = tuple(itscale.sample(model, n=1, steps=2, condition="a dog").samples.shape[2:])
+    reward = likelihood(BlockAverage(shape, 8))
+    result = itscale.sample(model, reward=reward, method=method, steps=3, condition="a dog")
+    assert bool(result.rewards.isfinite().all())
 
 
 @pytest.mark.slow
