@@ -13,6 +13,7 @@ from itscale.errors import PoolError
 from itscale.pools import wire
 from itscale.pools.crew import PROBE_SECONDS, Crew
 from itscale.pools.metrics import Metrics
+from itscale.pools.session import LOOK_SECONDS, check_head
 from itscale.pools.shard import Answer, Name
 
 if TYPE_CHECKING:
@@ -175,10 +176,15 @@ class Log:
     def _get(self, refs: list[Any], deadline: float) -> list[Any]:
         ray = self.crew.ray
         errors = ray.exceptions
+        end = time.monotonic() + deadline
         try:
-            return ray.get(refs, timeout=deadline)
-        except errors.GetTimeoutError as error:
-            raise Lost(f"a shard did not answer within {deadline:g} s") from error
+            while True:
+                try:
+                    return ray.get(refs, timeout=max(0.0, min(LOOK_SECONDS, end - time.monotonic())))
+                except errors.GetTimeoutError as error:
+                    if time.monotonic() >= end:
+                        raise Lost(f"a shard did not answer within {deadline:g} s") from error
+                    check_head()
         except (
             errors.RayActorError,
             errors.ObjectLostError,

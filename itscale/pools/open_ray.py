@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 import uuid
 import weakref
@@ -21,6 +19,7 @@ from itscale.pools.base import Held
 from itscale.pools.crew import Berth, Crew
 from itscale.pools.metrics import Metrics
 from itscale.pools.placement import contiguous, place_children, position_in_shard
+from itscale.pools.private_folder import PrivateFolder
 from itscale.pools.session import connect
 from itscale.pools.shard import Adopt, Arrange, Call, Fetch, Join, Name, Save, Stowed, size_of_rows
 from itscale.pools.spreading import Layout, cut, handles, merge
@@ -284,7 +283,7 @@ class OpenRay:
         if self._folder is None or self._since < self.pool.snapshot_every:
             return
         self._since = 0
-        folder = str(Path(self._folder) / f"at-{self._next()}")
+        folder = str(self._folder.path / f"at-{self._next()}")
         errands = [self._errand(shard, Save(folder)) for shard in range(self.shards)]
         try:
             self._perform(Act("save", errands))
@@ -354,21 +353,21 @@ def _enlist(ray: Any, key: tuple[Any, ...], count: int, berth: Berth) -> Crew:
     return Crew.enlist(ray, count, berth)
 
 
-def _put_back(key: tuple[Any, ...], crew: Crew, folder: str | None) -> None:
+def _put_back(key: tuple[Any, ...], crew: Crew, folder: PrivateFolder | None) -> None:
     if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.close()
     _idle.append((key, crew))
 
 
-def _snapshot_folder(pool: Ray, crew: Crew) -> str | None:
+def _snapshot_folder(pool: Ray, crew: Crew) -> PrivateFolder | None:
     """Where snapshots of this run go; None if no place is shared by all."""
     if pool.snapshots is not None:
         try:
             Path(pool.snapshots).mkdir(parents=True, exist_ok=True)
-            return tempfile.mkdtemp(prefix="run-", dir=pool.snapshots)
+            return PrivateFolder("rows", pool.snapshots)
         except OSError as error:
             raise PoolError(
                 f"pool.snapshots {pool.snapshots!r} cannot be written: {error.strerror}"
             ) from error
     here = crew.ray.get_runtime_context().get_node_id()
-    return tempfile.mkdtemp(prefix="itscale-rows-") if crew.nodes == {here} else None
+    return PrivateFolder("rows") if crew.nodes == {here} else None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError, PoolError
-from itscale.pools.session import LOCAL, connect, load_ray
+from itscale.pools.session import LOCAL, LOOK_SECONDS, check_head, connect, load_ray
 from itscale.scoring import Cached, Reward, RewardSpec, Scores, as_reward
 from itscale.scoring.facts import take_facts, take_samples
 
@@ -239,11 +239,13 @@ class _Run:
         """Return a score, or why there is none, for every sample."""
         while self.waiting or self.under_way:
             self._submit()
-            ready, _ = self.ray.wait(list(self.under_way), timeout=self._patience())
+            patience = self._patience()
+            ready, _ = self.ray.wait(list(self.under_way), timeout=min(LOOK_SECONDS, patience))
             if ready:
                 self._take(ready[0])
-            else:
+            elif patience <= LOOK_SECONDS:
                 self._give_up()
+            check_head()
         return self.found
 
     def _submit(self) -> None:

@@ -7,19 +7,24 @@ import importlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itscale.errors import ConfigError, PoolError, missing_extra
+from itscale.pools.private_folder import PrivateFolder
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
+LOOK_SECONDS = 5.0
+"""Between looks whether the head of a cluster is there."""
+OWN_HEAD_SECONDS, HEAD_SECONDS = 10.0, 40.0
+"""In which a head has to answer; that of one's own does not come back, others may be started again."""
 MIN_RAY = (2, 55)
 
 
@@ -49,11 +54,16 @@ def load_ray() -> Any:
 class _Own:
     """The Ray that this process started."""
 
-    folder: Path
+    private: PrivateFolder
     environment: dict[str, str | None]
+
+    @property
+    def folder(self) -> Path:
+        return self.private.path
 
 
 _own: _Own | None = None
+_heard = _looked = 0.0  # when the head answered last, and when it was asked last; 0 is never
 
 
 def connect(
@@ -87,15 +97,45 @@ def connect(
 
 def disconnect() -> None:
     """Leave Ray; one that this process started ends, and its folder is removed."""
-    global _own
+    global _own, _heard, _looked
+    _heard = _looked = 0.0
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
     if _own is not None:
         _set(_own.environment)
-        shutil.rmtree(_own.folder, ignore_errors=True)
+        _own.private.close()
         _own = None
     atexit.unregister(disconnect)
+
+
+def check_head() -> None:
+    """Leave a cluster whose head is gone; looks once in a while, however often it is called.
+
+    Ray itself ends this process without an exception a minute after its head is lost.
+
+    Raises:
+        PoolError: if the head has not answered for long.
+    """
+    global _heard, _looked
+    now = time.monotonic()
+    if now - _looked < LOOK_SECONDS:
+        return
+    _looked, _heard = now, _heard or now
+    address = load_ray().get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        _heard = now
+    except OSError as error:
+        seconds = OWN_HEAD_SECONDS if is_own() else HEAD_SECONDS
+        if now - _heard < seconds:
+            return
+        disconnect()
+        raise PoolError(
+            f"the head of the Ray cluster at {address} has not answered for {now - _heard:.0f} s "
+            f"({error.strerror or error}); start the cluster again, and go on with --resume"
+        ) from error
 
 
 def is_own() -> bool:
@@ -105,12 +145,12 @@ def is_own() -> bool:
 
 def _start(ray: Any, cpus: int, gpus: float, object_store: int, resources: Mapping[str, float]) -> None:
     global _own
-    folder = Path(tempfile.mkdtemp(prefix="itscale-", dir=_short_folder()))
-    token = folder / "token"
+    private = PrivateFolder("ray", _short_folder())
+    token = private.path / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
-    _own = _Own(folder, {name: os.environ.get(name) for name in settings})
+    _own = _Own(private, {name: os.environ.get(name) for name in settings})
     _set(settings)
     try:
         ray.init(
@@ -122,7 +162,7 @@ def _start(ray: Any, cpus: int, gpus: float, object_store: int, resources: Mappi
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=str(folder / "r"),  # which Ray opens to all; the folder around it stays shut
+            _temp_dir=str(private.path / "r"),  # which Ray opens to all; the folder around it stays shut
         )
     except Exception as error:
         disconnect()

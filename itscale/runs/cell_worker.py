@@ -7,7 +7,6 @@ import os
 import platform
 import queue
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import torch
 
 from itscale import __version__
 from itscale.pools import Pool
+from itscale.pools.private_folder import PrivateFolder
 from itscale.runs.allocator import keep_freed_memory
 from itscale.runs.cells import Cell
 from itscale.runs.outcomes import Failure, Outcome, Progress, attempt
@@ -143,9 +143,9 @@ class CellWorker:
         folder = Path(self._place.folder)
         if self._sees(folder):
             return Ended(cell.key, attempt(cell, folder, self._place.pool, moved))
-        with tempfile.TemporaryDirectory(prefix="itscale-cell-") as name:
-            own = Path(name)
-            (own / "images").mkdir()
+        with PrivateFolder("cell") as private:
+            own = private / "run"
+            (own / "images").mkdir(parents=True)
             (own / "cells" / cell.key).mkdir(parents=True)
             end = attempt(cell, own, self._place.pool, moved)
             files = {p.relative_to(own).as_posix(): p.read_bytes() for p in own.rglob("*") if p.is_file()}

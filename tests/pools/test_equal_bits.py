@@ -22,11 +22,9 @@ def run(method, pool, event=(3,), **more):
         reward=smooth(total),
         held_out=lambda latents: latents.flatten(1).amax(1),
         method=method,
-        groups=2,
-        condition=[0.0, 1.0],
         seed=4,
         pool=pool,
-        **{"steps": 6, "guidance": 2.0, **more},
+        **{"groups": 2, "condition": [0.0, 1.0], "steps": 6, "guidance": 2.0, **more},
     )
 
 

@@ -23,6 +23,8 @@ from tests.pools.test_equal_bits import assert_same, local, run
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
 METHOD = SMC(particles=9, ess_threshold=1.0)
+LONG: dict = {"steps": 12, "groups": 3, "condition": [0.0, 1.0, 2.0]}
+"""The second of three groups lies in both of two shards, so that rows move from one to the other."""
 
 
 def disturbed(pool, at, how):
@@ -32,12 +34,14 @@ def disturbed(pool, at, how):
         if step.level == at:
             how(step.particles.rows.pool)
 
-    return run(METHOD, pool, steps=12, on_step=on_step)
+    result = run(METHOD, pool, on_step=on_step, **LONG)
+    assert result.notes["pool"]["bytes_moved"] > 0
+    return result
 
 
 @pytest.fixture(scope="module")
 def undisturbed():
-    return local(METHOD, steps=12)
+    return local(METHOD, **LONG)
 
 
 @pytest.mark.parametrize("every", [4, 1000], ids=["snapshots", "from the start"])
@@ -193,7 +197,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 from itscale.pools import Ray
 from tests.pools.test_equal_bits import run
-from tests.pools.test_failures import METHOD
+from tests.pools.test_failures import LONG, METHOD
 from tests.pools.conftest import DEFAULTS
 
 def on_step(step):
@@ -203,7 +207,7 @@ def on_step(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 file = Path(sys.argv[1])
-run(METHOD, Ray(shards=2, **DEFAULTS), steps=12, checkpoint=file, checkpoint_every=0.0, on_step=on_step)
+run(METHOD, Ray(shards=2, **DEFAULTS), checkpoint=file, checkpoint_every=0.0, on_step=on_step, **LONG)
 """
 
 
@@ -227,6 +231,6 @@ def test_a_killed_driver_leaves_no_process_and_its_run_goes_on(pool, undisturbed
         assert time.monotonic() < deadline
         time.sleep(0.1)
     seen = []
-    resumed = run(METHOD, pool(2), steps=12, checkpoint=file, on_step=lambda step: seen.append(step.level))
+    resumed = run(METHOD, pool(2), checkpoint=file, on_step=lambda step: seen.append(step.level), **LONG)
     assert_same(resumed, undisturbed)
     assert seen[0] == 8  # no step is repeated: the file was written after every one

@@ -134,6 +134,7 @@ def test_own_ray_wants_a_token_that_only_this_user_can_read(pool):
     address = ray.get_runtime_context().gcs_address
     client = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
     bare = {"RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "", "HOME": str(own.folder / "nobody")}
+    bare["RAY_NUM_REDIS_GET_RETRIES"] = "2"  # of twenty, a second each
     refused = in_process(client, RAY_AUTH_MODE="disabled", **bare)
     assert "joined" not in refused.stdout
     assert re.search("Auth", refused.stderr)
@@ -204,3 +205,39 @@ def test_shards_of_a_ray_that_ended_are_replaced():
     finally:
         session.disconnect()
     assert (first.samples == second.samples).all()
+
+
+GONE = """
+import os, signal, sys
+import itscale
+from itscale.errors import PoolError
+from itscale.pools import Ray, session
+from tests.engine.setting import Network, total, wrapped
+from tests.runs.test_workers import children
+
+session.OWN_HEAD_SECONDS = session.LOOK_SECONDS = 1.0
+
+def kill(step):
+    for pid in children(os.getpid()):
+        if "gcs_server" in open(f"/proc/{pid}/cmdline").read():
+            os.kill(pid, signal.SIGKILL)
+
+def slow(latents):
+    import time
+    time.sleep(5)
+    return latents[:, 0]
+
+try:
+    itscale.sample(wrapped(Network()), reward=slow, n=4, method="smc", steps=9, condition=0.0,
+                   pool=Ray(shards=1, threads=1), on_step=kill)
+except PoolError as error:
+    print(error)
+"""
+
+
+@pytest.mark.ray
+def test_a_head_that_is_gone_is_an_error_and_no_silent_end():
+    """Ray's own answer is to end this process after a minute."""
+    done = in_process(GONE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"the head of the Ray cluster at \S+ has not answered for \d+ s", done.stdout)
