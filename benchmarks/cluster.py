@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from itscale.pools.session import connect, disconnect
-from itscale.runs import run
+from itscale.runs import CellDone, run
+from itscale.runs.cluster import Cluster
 from itscale.runs.recorder import Recorder
 
 REPEATS = 50
+MANY = 32
+"""Cells that end while the driver writes down those before."""
 
 
 class Shard:
@@ -55,39 +58,70 @@ def first_coordinate(samples: Any) -> Any:
     return samples[:, 0]
 
 
-def seconds_per_cell(cells: int = 60) -> float:
-    """What the driver takes for a cell beside computing it: events, rows, and files that are synced."""
-    spent = 0.0
+def pause(samples: Any) -> Any:
+    """The same, after 20 ms."""
+    time.sleep(0.02)
+    return samples[:, 0]
 
-    def timed(act: Any) -> Any:
-        def stand_in(*words: Any) -> None:
-            nonlocal spent
+
+def seconds_to_write(size: int, batches: int) -> float:
+    """What the driver takes to write down cells that end together: moves, rows, and files that are synced."""
+    times: list[float] = []
+    moves: list[Any] = []
+    ends: list[Any] = []
+    kept = Recorder.moved, Recorder.ended
+
+    def ended(recorder: Recorder, *more: Any) -> None:
+        ends.extend(more)
+        if len(ends) == size:
             started = time.perf_counter()
-            act(*words)
-            spent += time.perf_counter() - started
+            kept[0](recorder, *moves)
+            kept[1](recorder, *ends)
+            times.append(time.perf_counter() - started)
+            moves.clear()
+            ends.clear()
 
-        return stand_in
-
-    kept = {name: getattr(Recorder, name) for name in ("started", "moved", "ended")}
     config = {
         "model": "gaussian-mixture",
         "reward": "benchmarks.cluster:first_coordinate",
         "method": {"name": "smc", "particles": 8},
         "run": {"steps": 20},
+        "sweep": {"run.seed": list(range(size * batches))},
+    }
+    Recorder.moved, Recorder.ended = (lambda recorder, *more: moves.extend(more)), ended  # type: ignore
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            run(config, out=Path(folder) / "run", threads=1)
+    finally:
+        Recorder.moved, Recorder.ended = kept
+    return statistics.median(times)
+
+
+def cells_per_second(workers: int = 4, cells: int = 300) -> float:
+    """How fast workers of the present Ray end cells of 20 ms, the first fifth left out."""
+    ends = []
+    config = {
+        "model": "gaussian-mixture",
+        "reward": "benchmarks.cluster:pause",
+        "method": "unguided",
+        "run": {"steps": 2},
         "sweep": {"run.seed": list(range(cells))},
     }
-    for name, act in kept.items():
-        setattr(Recorder, name, timed(act))
+
+    def listen(event: Any) -> None:
+        if isinstance(event, CellDone):
+            ends.append(time.perf_counter())
+
     with tempfile.TemporaryDirectory() as folder:
-        run(config, out=Path(folder) / "run", threads=1)
-    for name, act in kept.items():
-        setattr(Recorder, name, act)
-    return spent / cells
+        out = Path(folder) / "run"
+        run(config, out=out, workers=workers, threads=1, cluster=Cluster(), on_event=listen)
+    first = cells // 5
+    return (cells - 1 - first) / (ends[-1] - ends[first])
 
 
 def measure(address: str, workers: int) -> dict[str, float]:
-    """Seconds of everything."""
-    ray = connect(address, cpus=workers, gpus=0, object_store=200 * 2**20, resources={})
+    """Seconds of everything, and cells of 20 ms a second by four workers."""
+    ray = connect(address, cpus=max(4, workers), gpus=0, object_store=200 * 2**20, resources={})
     shards = [ray.remote(Shard).options(num_cpus=0).remote() for _ in range(workers)]
     ray.get([shard.ping.remote() for shard in shards])
     a, b = shards[0], shards[-1]
@@ -101,7 +135,10 @@ def measure(address: str, workers: int) -> dict[str, float]:
         found[name] = median_seconds(lambda size=size: ray.get(b.take.remote(a.block.remote(size))), 20)
     for shard in shards:
         ray.kill(shard)
-    found["cell"] = seconds_per_cell() + found["call"]
+    one, many = seconds_to_write(1, 20), seconds_to_write(MANY, 3)
+    found["cell"] = (many - one) / (MANY - 1)
+    found["write"] = one - found["cell"]
+    found["cells_per_second"] = cells_per_second()
     disconnect()
     return found
 

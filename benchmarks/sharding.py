@@ -2,13 +2,14 @@
 
     python benchmarks/sharding.py [--steps 24]
 
-Prints one JSON document of ratios, each with its two times in ms a step. Sleeping forwards measure what the pool
-adds whatever the cores; busy ones need a core for every shard. Each ratio is of runs in turns.
+Prints one JSON document of ratios, each with its two times in ms a step. Forwards that sleep measure what the
+pool adds whatever the cores; busy ones need a core for every shard. Each ratio is of runs in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -32,7 +33,9 @@ TURNS = 4
 class Slow(torch.nn.Module):
     """A network that takes a time per call and one per row, asleep or at work."""
 
-    def __init__(self, call: float = 0.0, row: float = 0.0, how: Literal["asleep", "busy"] = "asleep") -> None:
+    def __init__(
+        self, call: float = 0.0, row: float = 0.0, how: Literal["asleep", "busy"] = "asleep"
+    ) -> None:
         super().__init__()
         self.call, self.row, self.how = call, row, how
 
@@ -74,7 +77,7 @@ class Setting:
             pool=pool,
             on_step=lambda step: ends.append(time.perf_counter()),
         )
-        return [1000 * (b - a) for a, b in zip(ends[1:-1], ends[2:], strict=True)]
+        return [1000 * (b - a) for a, b in itertools.pairwise(ends[1:])]
 
     def compare(self, steps: int) -> dict[str, list[float]]:
         """Steps of one process, and of the shards, in turns."""

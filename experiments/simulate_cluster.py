@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import heapq
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class Costs:
         call: of the driver, for one more worker of a round.
         block: to hand a small block from worker to worker.
         bandwidth: bytes a second between machines, of one worker.
-        cell: of the driver, to give a cell and write down what it came to.
+        cell: of the driver, to write down what a cell came to, among others that ended at the same time.
+        write: of the driver, to wait for the disk, for all cells that have ended since it last did.
         load: of a worker, to start and load the model.
         scatter: relative standard deviation of a forward.
         cell_scatter: the same of a cell.
@@ -38,11 +40,12 @@ class Costs:
         cv: of the weights at a resampling; 1 is half the particles' worth.
     """
 
-    gather: float = 1.2e-3
-    call: float = 1.7e-4
-    block: float = 3.2e-3
+    gather: float = 1.3e-3
+    call: float = 1.4e-4
+    block: float = 2.0e-3
     bandwidth: float = 1.0e9
-    cell: float = 4.5e-2
+    cell: float = 2.4e-3
+    write: float = 2.6e-2
     load: float = 60.0
     scatter: float = 0.02
     cell_scatter: float = 0.1
@@ -58,6 +61,7 @@ class Costs:
             block=found["block_64k"],
             bandwidth=2**24 / max(found["block_16m"] - found["block_64k"], 1e-4),
             cell=found["cell"],
+            write=found["write"],
         )
 
 
@@ -95,13 +99,17 @@ def cells(costs: Costs, gpus: int, seconds: float, per_gpu: int = 50, seed: int 
     """Return the share of GPU time that computes whole cells; the start and the last cells are in it."""
     draw = np.random.default_rng(seed)
     lengths = seconds * np.maximum(1 + costs.cell_scatter * draw.standard_normal(per_gpu * gpus), 0.1)
-    free = [(costs.load, gpu) for gpu in range(gpus)]
-    driver = end = 0.0
-    for length in lengths:
-        at, gpu = heapq.heappop(free)
-        driver = max(driver, at) + costs.cell
-        heapq.heappush(free, (driver + length, gpu))
-        end = max(end, driver + length)
+    free = [costs.load] * gpus  # when each worker has nothing left to do
+    waiting = deque(lengths)
+    now = 0.0
+    while waiting:
+        now = max(now, free[0])
+        heard = 0
+        while waiting and free[0] <= now:  # workers have their next cell before results are written
+            heapq.heapreplace(free, now + costs.call + waiting.popleft())
+            heard += 1
+        now += costs.write + costs.cell * heard
+    end = max(max(free), now)
     return float(lengths.sum() / (gpus * end))
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from itscale.experiments.simulate_cluster import Costs, cells, sharded, spill
 
-FREE = Costs(gather=0, call=0, block=0, cell=0, load=0, scatter=0, cell_scatter=0, bandwidth=1e30)
+FREE = Costs(gather=0, call=0, block=0, cell=0, write=0, load=0, scatter=0, cell_scatter=0, bandwidth=1e30)
 
 
 def test_nothing_is_lost_where_nothing_costs():
@@ -22,6 +22,12 @@ def test_a_driver_that_is_called_for_every_shard_costs_its_calls():
 def test_more_cells_than_the_driver_can_write_end_at_its_pace():
     costs = dataclasses.replace(FREE, cell=0.1)
     assert cells(costs, 100, 1.0, per_gpu=200) == pytest.approx(1.0 / (100 * 0.1), rel=0.01)
+
+
+def test_waits_for_the_disk_are_shared_by_cells_that_end_meanwhile():
+    costs = dataclasses.replace(FREE, write=0.1)
+    assert cells(costs, 100, 1.0, per_gpu=200) > 0.9
+    assert cells(costs, 1, 1.0, per_gpu=200) == pytest.approx(1.0, abs=0.01)
 
 
 def test_start_is_shared_by_all_cells_of_a_worker():

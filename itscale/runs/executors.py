@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from itscale.errors import ConfigError
 from itscale.pools import Pool
 from itscale.runs.cells import Cell
 from itscale.runs.cluster import Cluster
-from itscale.runs.outcomes import attempt
+from itscale.runs.outcomes import Progress, attempt
 from itscale.runs.recorder import Recorder
 
 
@@ -46,7 +45,11 @@ class InProcess:
         with _torch_threads(self.threads):
             for cell in cells:
                 recorder.started(cell)
-                recorder.ended(cell, attempt(cell, folder, pool, functools.partial(recorder.moved, cell)))
+
+                def moved(progress: Progress, cell: Cell = cell) -> None:
+                    recorder.moved((cell, progress))
+
+                recorder.ended((cell, attempt(cell, folder, pool, moved)))
 
 
 def choose_executor(

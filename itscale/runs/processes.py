@@ -119,7 +119,7 @@ class _Crew:
     def _take(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, Progress):
             assert worker.cell is not None
-            self.recorder.moved(worker.cell, message)
+            self.recorder.moved((worker.cell, message))
         elif isinstance(message, Stopped):
             raise KeyboardInterrupt
         elif isinstance(message, Ready):
@@ -132,7 +132,7 @@ class _Crew:
     def _end(self, worker: _Worker, end: Outcome | Failure) -> None:
         cell, worker.cell = worker.cell, None
         assert cell is not None
-        self.recorder.ended(cell, end)
+        self.recorder.ended((cell, end))
 
     def _employ(self, worker: _Worker) -> None:
         """Hand a free worker its next cell, or let it go."""
@@ -163,7 +163,7 @@ class _Crew:
                 self.queue.put_back(cell)
             else:
                 why = f"its worker process {how}, {ATTEMPTS} times; was there memory enough for the workers?"
-                self.recorder.ended(cell, Failure(f"WorkerDied: {why}"))
+                self.recorder.ended((cell, Failure(f"WorkerDied: {why}")))
         if self.queue:
             self.hire(worker.number)
 

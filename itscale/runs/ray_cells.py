@@ -13,12 +13,12 @@ from typing import Any
 from itscale import __version__
 from itscale.errors import PoolError
 from itscale.pools import Pool
-from itscale.pools.session import connect, disconnect, load_ray
+from itscale.pools.session import check_head, connect, disconnect, load_ray
 from itscale.runs.cell_worker import Begun, CellWorker, Ended, Message, Moved, Place
 from itscale.runs.cells import Cell
 from itscale.runs.cluster import Cluster
 from itscale.runs.lock import NAME as LOCK
-from itscale.runs.outcomes import Failure
+from itscale.runs.outcomes import Failure, Outcome, Progress
 from itscale.runs.recorder import Recorder
 from itscale.runs.schedule import Queue
 
@@ -131,6 +131,8 @@ class _Crew:
         self.folder = folder
         self.workers: dict[int, _Worker] = {}
         self.deaths: dict[str, int] = {}
+        self.moved: list[tuple[Cell, Progress]] = []
+        self.ended: list[tuple[Cell, Outcome | Failure]] = []
         self.failed_starts = 0
         self.torch_versions: set[str] = set()
         self.make = ray.remote(CellWorker)
@@ -147,10 +149,12 @@ class _Crew:
             for answer in ready:
                 self._hear(by_answer[answer])
             self._look_for_the_silent()
+            self._write()
+            check_head()
 
     def dismiss(self) -> None:
         """End every worker; what had arrived by now is still written down."""
-        for worker in self.workers.values():
+        for worker in self.workers.values() if self.ray.is_initialized() else ():
             try:
                 ready, _ = self.ray.wait([worker.answer], timeout=0)
                 for message in self.ray.get(ready[0]) if ready and worker.node else ():
@@ -161,6 +165,7 @@ class _Crew:
             finally:
                 self._kill(worker)
         self.workers.clear()
+        self._write()
 
     def _hire(self, number: int) -> None:
         actor = self.make.options(**self.bundle, max_restarts=0, max_task_retries=0).remote(self.place)
@@ -212,7 +217,7 @@ class _Crew:
         if isinstance(message, Begun):
             self._begin(worker, cell)
         elif isinstance(message, Moved):
-            self.recorder.moved(cell, message.progress)
+            self.moved.append((cell, message.progress))
         elif message.end is None:
             raise KeyboardInterrupt
         else:
@@ -234,7 +239,16 @@ class _Crew:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        self.recorder.ended(cell, message.end)
+        self.ended.append((cell, message.end))
+
+    def _write(self) -> None:
+        """Write down what has been heard: the more cells end at once, the less each costs."""
+        moved, self.moved = self.moved, []
+        ended, self.ended = self.ended, []
+        if moved:
+            self.recorder.moved(*moved)
+        if ended:
+            self.recorder.ended(*ended)
 
     def _look_for_the_silent(self) -> None:
         now = time.monotonic()
@@ -248,6 +262,7 @@ class _Crew:
 
     def _bury(self, worker: _Worker, error: Exception | None) -> None:
         """A worker is lost: its cells go to others, and another takes its place."""
+        self._write()
         del self.workers[worker.number]
         self._kill(worker)
         how = f"did not answer for {self.cluster.deadline:g} s" if error is None else _how_it_ended(error)
@@ -286,7 +301,7 @@ class _Crew:
             self.queue.put_back(first)
         else:
             why = f"its worker {how}, {ATTEMPTS} times; was there memory enough for the workers?"
-            self.recorder.ended(first, Failure(f"WorkerDied: {why}"))
+            self.recorder.ended((first, Failure(f"WorkerDied: {why}")))
 
     def _is_alive(self, node: str | None) -> bool:
         return any(found["NodeID"] == node and found["Alive"] for found in self.ray.nodes())

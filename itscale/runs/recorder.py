@@ -35,13 +35,11 @@ class Recorder:
         self.tell(CellStarted(*self._place(cell), cell.steps, rows))
         self.store.log(f"cell {cell.key} ({cell.label}) starts, {rows} network rows")
 
-    def moved(self, cell: Cell, progress: Progress) -> None:
-        self.store.add_trace(progress.rows)
-        self.tell(
-            StepDone(
-                *self._place(cell), progress.level, progress.steps, progress.ess, progress.best, progress.nfe
-            )
-        )
+    def moved(self, *moves: tuple[Cell, Progress]) -> None:
+        """Cells have come on."""
+        self.store.add_trace([row for _, progress in moves for row in progress.rows])
+        for cell, p in moves:
+            self.tell(StepDone(*self._place(cell), p.level, p.steps, p.ess, p.best, p.nfe))
 
     def retried(self, cell: Cell, why: str) -> None:
         """A cell will start again from nothing."""
@@ -49,20 +47,24 @@ class Recorder:
         self.store.log(f"cell {cell.key} ({cell.label}) is tried again: {why}")
         self.tell(CellRetried(*self._place(cell), why))
 
-    def ended(self, cell: Cell, end: Outcome | Failure) -> None:
-        row, error = None, None
-        if isinstance(end, Outcome):
-            row = end.row
-            self.store.add_samples(end.samples)
-            self.store.finish_cell(cell.key, row, end.ancestors)
-            self.store.log(f"cell {cell.key} done: reward {row['reward']}")
-        else:
-            error = end.error
-            self.failed.append({"cell": cell.key, "label": cell.label, "error": error})
-            self.store.fail_cell(cell.key, {**self.failed[-1], "traceback": end.traceback})
-            self.store.log(f"cell {cell.key} failed: {error}")
-        seconds = time.perf_counter() - self._started[cell.key]
-        self.tell(CellDone(*self._place(cell), row, error, seconds))
+    def ended(self, *ends: tuple[Cell, Outcome | Failure]) -> None:
+        """Cells have ended; many at once cost little more than one."""
+        finished = [(cell, end) for cell, end in ends if isinstance(end, Outcome)]
+        self.store.add_samples([row for _, end in finished for row in end.samples])
+        if finished:
+            self.store.finish_cells([(cell.key, end.row, end.ancestors) for cell, end in finished])
+        for cell, end in ends:
+            row, error = None, None
+            if isinstance(end, Outcome):
+                row = end.row
+                self.store.log(f"cell {cell.key} done: reward {row['reward']}")
+            else:
+                error = end.error
+                self.failed.append({"cell": cell.key, "label": cell.label, "error": error})
+                self.store.fail_cell(cell.key, {**self.failed[-1], "traceback": end.traceback})
+                self.store.log(f"cell {cell.key} failed: {error}")
+            seconds = time.perf_counter() - self._started[cell.key]
+            self.tell(CellDone(*self._place(cell), row, error, seconds))
 
     def _place(self, cell: Cell) -> tuple[int, int, str, str]:
         return cell.index, len(self.store.config.cells), cell.key, cell.label

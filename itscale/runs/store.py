@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ OUTPUTS = Path("outputs")
 SAMPLES, TRACE, CONTENTS = "samples.jsonl", "trace.jsonl", "cells.json"
 FIRST = ("lock.json", CONTENTS, "cells", "images", "env.json", "config.yaml", tasks.TASKS)
 """What a run writes before anything else; a kill may leave some of it without the configuration."""
+MOST_WRITERS = 16
+"""Threads that wait for the disk at once: a file system takes syncs that come together in one go."""
 
 
 def choose_folder(config: Config, out: str | Path | None, resume: bool) -> Path:
@@ -147,11 +150,21 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def finish_cell(self, key: str, summary: dict[str, Any], ancestors: np.ndarray | None) -> None:
-        """Write a cell's arrays and, once its rows are on the disk, its summary."""
-        folder = self.cell_folder(key)
+    def finish_cells(self, cells: Sequence[tuple[str, dict[str, Any], np.ndarray | None]]) -> None:
+        """Write cells' arrays and, once their rows are on the disk, their summaries: key, summary, ancestors.
+
+        The disk is waited for once for all rows, and once more for summaries, which are written side by side.
+        """
         for name in (SAMPLES, TRACE):
             records.flush(self.rows / name)
+        if len(cells) == 1:
+            self._finish_cell(*cells[0])
+            return
+        with ThreadPoolExecutor(MOST_WRITERS) as writers:
+            list(writers.map(lambda cell: self._finish_cell(*cell), cells))
+
+    def _finish_cell(self, key: str, summary: dict[str, Any], ancestors: np.ndarray | None) -> None:
+        folder = self.cell_folder(key)
         if ancestors is not None:
             np.savez_compressed(folder / "ancestors.npz", ancestors=ancestors)
         (folder / "failure.json").unlink(missing_ok=True)

@@ -207,7 +207,7 @@ def test_disk_that_fails_is_no_death_of_a_worker(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("itscale.runs.store.Store.finish_cell", fail)
+    monkeypatch.setattr("itscale.runs.store.Store.finish_cells", fail)
     with pytest.raises(OSError, match="no space left"):
         run(CONFIG, out=tmp_path / "a", workers=2, threads=1)
     ours = [p.name for p in multiprocessing.active_children() if p.name.startswith("itscale-")]
