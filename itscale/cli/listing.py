@@ -22,22 +22,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to s
 def rewards(name: Name = None) -> None:
     """List the rewards: built in, and offered by installed packages."""
     from itscale.cli.extras import missing_from, pip_line
-    from itscale.rewards import BUILT_IN
     from itscale.scoring import names
 
     if name is not None:
         _reward_page(name)
         return
-    rows = []
+    rows, table = [], names.built_in()
     for key in names.known_names():
-        facts = BUILT_IN[key].facts if key in BUILT_IN else {"doc": "from another package"}
+        facts = table[key].facts if key in table else {"doc": "from another package"}
         extra = facts.get("extra")
         is_absent = bool(extra and missing_from(extra))
         rows.append(
             (
                 key,
                 facts.get("modality", "any"),
-                bool(facts.get("differentiable")) if key in BUILT_IN else None,
+                bool(facts.get("differentiable")) if key in table else None,
                 extra,
                 f"no: {pip_line(str(extra))}" if is_absent else "yes",
                 _files_of(key),
@@ -124,14 +123,14 @@ def models(name: Name = None) -> None:
 
 def _reward_page(name: str) -> None:
     from itscale.cli.extras import missing_from, pip_line
-    from itscale.rewards import BUILT_IN
     from itscale.scoring import as_reward, names
 
+    table = names.built_in()
     key = names.canonical(name)
     if not names.is_known(key):
         raise names.unknown(name)
     entry = names.load(key)
-    facts: dict[str, Any] = dict(BUILT_IN[key].facts) if key in BUILT_IN else {}
+    facts: dict[str, Any] = dict(table[key].facts) if key in table else {}
     if not facts and not inspect.isclass(entry):
         facts = dataclasses.asdict(as_reward(entry).spec)
     print_line(key)
@@ -147,9 +146,10 @@ def _reward_page(name: str) -> None:
 
 def _files_of(key: str) -> str | None:
     """Whether the files of a learned reward are where they are looked for; None if it needs none."""
-    from itscale.rewards import BUILT_IN
+    from itscale.scoring import names
 
-    needs = BUILT_IN[key].weights if key in BUILT_IN else ()
+    table = names.built_in()
+    needs = table[key].weights if key in table else ()
     if not needs:
         return None
     return "found" if needs[0].is_found() else "not found"
@@ -157,9 +157,10 @@ def _files_of(key: str) -> str | None:
 
 def _print_weights(key: str) -> None:
     """Print which files a learned reward reads, where they are looked for, and whether they are there."""
-    from itscale.rewards import BUILT_IN
+    from itscale.scoring import names
 
-    needs = BUILT_IN[key].weights if key in BUILT_IN else ()
+    table = names.built_in()
+    needs = table[key].weights if key in table else ()
     rows = [
         (
             w.argument,

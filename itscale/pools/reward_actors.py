@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itscale.errors import ConfigError, PoolError
+from itscale.errors import ConfigError, PoolError, unknown_name
 from itscale.pools.session import LOCAL, LOOK_SECONDS, check_head, connect, load_ray
 from itscale.scoring import Cached, Reward, RewardSpec, Scores, as_reward
 from itscale.scoring.facts import take_facts, take_samples
@@ -81,12 +82,35 @@ def pooled(reward: Any, **berth: Any) -> Reward:
         >>> judged = pooled("digit-judge", workers=2, gpus=0.5)  # doctest: +SKIP
     """
     load_ray()
+    known = [field.name for field in dataclasses.fields(RewardBerth)]
+    for name in berth:
+        if name not in known:
+            raise unknown_name("argument of reward 'pooled':", name, known)
     leaf = RewardPool(as_reward(reward), RewardBerth(**berth))
     made = Reward(leaf.spec, leaf=leaf)
     if leaf.berth.cache:
         cached = Cached(made, leaf.berth.cache)
         return Reward(cached.spec, leaf=cached)
     return made
+
+
+_by_settings: dict[str, Reward] = {}
+
+
+class Pooled:
+    """``pooled`` by name, for configurations: ``{name: pooled, reward: digit-judge, workers: 2}``.
+
+    Equal settings share their workers, so that the cells of a sweep do.
+    """
+
+    def __new__(cls, reward: Any, **berth: Any) -> Reward:
+        try:
+            settings = json.dumps([reward, berth], sort_keys=True)
+        except TypeError:  # an object, which may be a function of one's own
+            return pooled(reward, **berth)
+        if settings not in _by_settings:
+            _by_settings[settings] = pooled(reward, **berth)
+        return _by_settings[settings]
 
 
 class RewardWorker:
@@ -128,6 +152,7 @@ class RewardPool:
         self.berth = berth
         self.deaths = 0
         self._actors: list[Any] = []
+        self._cluster = ""
 
     @property
     def spec(self) -> RewardSpec:
@@ -153,16 +178,18 @@ class RewardPool:
     def __reduce__(self) -> Any:
         """With its workers, so that shards share them."""
         self.start()
-        return _revived, (self.inner, self.berth, self._actors)
+        return _revived, (self.inner, self.berth, self._actors, self._cluster)
 
     def start(self) -> None:
-        """Place the workers, unless they are there."""
+        """Place the workers, unless they are there; those of a Ray that has ended are not."""
         b = self.berth
         needed = {"cpus": int(-(-b.cpus * b.workers // 1)), "gpus": b.gpus * b.workers}
         own = {name: amount * b.workers for name, amount in b.resources.items()}
         ray = connect(b.address, object_store=200 * 2**20, resources=own, **needed)
-        if self._actors:
+        cluster = ray.get_runtime_context().gcs_address
+        if self._actors and cluster == self._cluster:
             return
+        self._cluster = cluster
         self._actors = [self._made(ray) for _ in range(b.workers)]
         try:
             ray.get([actor.ready.remote() for actor in self._actors], timeout=b.start_timeout)
@@ -337,7 +364,7 @@ def _assembled(found: dict[int, tuple[Scores, int] | str], count: int, device: t
     )
 
 
-def _revived(inner: Reward, berth: RewardBerth, actors: list[Any]) -> RewardPool:
+def _revived(inner: Reward, berth: RewardBerth, actors: list[Any], cluster: str) -> RewardPool:
     pool = RewardPool(inner, berth)
-    pool._actors = actors
+    pool._actors, pool._cluster = actors, cluster
     return pool

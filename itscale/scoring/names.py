@@ -15,7 +15,7 @@ from typing import Any
 
 from itscale.errors import ConfigError, UnknownName, did_you_mean, missing_extra
 
-TABLES = ("itscale.rewards",)
+TABLES = ("itscale.rewards", "itscale.pools.reward_table")
 """Modules with a table ``BUILT_IN``. They are imported by name on first use, as plug-ins are, so that
 this package depends on none of them."""
 GROUP = "itscale.rewards"
@@ -33,12 +33,12 @@ def canonical(name: str) -> str:
 
 def known_names() -> list[str]:
     """All names that ``load`` finds, sorted."""
-    return sorted({*_built_in(), *_offered()})
+    return sorted({*built_in(), *_offered()})
 
 
 def is_known(name: str) -> bool:
     """Whether ``load`` finds the name."""
-    return canonical(name) in _built_in() or canonical(name) in _offered()
+    return canonical(name) in built_in() or canonical(name) in _offered()
 
 
 def is_plain(text: str) -> bool:
@@ -54,8 +54,8 @@ def load(name: str) -> Any:
         MissingExtra: if it needs an optional package that is absent.
     """
     key = canonical(name)
-    if key in _built_in():
-        entry = _built_in()[key]
+    if key in built_in():
+        entry = built_in()[key]
         try:
             return load_reference(entry.target)
         except ModuleNotFoundError as error:
@@ -154,7 +154,8 @@ def _siblings(path: Path) -> Iterable[str]:
     return [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
 
 
-def _built_in() -> dict[str, Any]:
+def built_in() -> dict[str, Any]:
+    """The entries of all tables, by name: ``target``, ``facts`` and ``weights``."""
     return {
         name: entry for table in TABLES for name, entry in importlib.import_module(table).BUILT_IN.items()
     }

@@ -1,4 +1,4 @@
-"""Several machines, as far as one can stand for them: one of them is lost, and results are as if it were not."""
+"""Several machines, as far as one can stand for them: one is lost, and results are as if it were not."""
 
 from __future__ import annotations
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
+import venv
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import itscale
-from itscale.errors import ConfigError, PoolError
+from itscale.errors import ConfigError, PoolError, RewardError
 from itscale.pools import Local, pooled
 from itscale.scoring import as_reward
 from tests.engine.setting import METHODS, Network, total, wrapped
@@ -106,12 +108,42 @@ def test_equal_samples_are_scored_once_with_a_cache(made):
     assert again.calls == 8
 
 
+def environment(folder, *packages):
+    """The interpreter of a new environment with these packages of the present one, and no others."""
+    venv.create(folder, symlinks=True)
+    place = next(folder.glob("lib/*/site-packages"))
+    for name in packages:
+        (place / name).symlink_to(Path(np.__file__).parents[1] / name)
+    return str(folder / "bin" / "python")
+
+
+ELSEWHERE = """
+import importlib.util
+
+def brightness(samples):
+    assert not any(importlib.util.find_spec(name) for name in ("torch", "ray"))
+    return samples.mean((1, 2, 3))
+"""
+
+
 def test_another_environment_is_a_reward_by_its_interpreter(made, tmp_path):
+    """It needs numpy alone, of any version, and no Ray."""
     file = tmp_path / "elsewhere.py"
-    file.write_text("import os\n\ndef brightness(samples):\n    return samples.mean((1, 2, 3))\n")
+    file.write_text(ELSEWHERE)
     images = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    remote = made({"name": "isolated", "python": sys.executable, "target": f"{file}:brightness"})
+    python = environment(tmp_path / "venv", "numpy", "numpy.libs")
+    remote = made({"name": "isolated", "python": python, "target": f"{file}:brightness"})
     torch.testing.assert_close(remote.score(images).values, images.mean((1, 2, 3)), rtol=1e-6, atol=1e-6)
+
+
+def test_an_environment_that_cannot_score_is_an_error_before_anything_runs(tmp_path):
+    file = tmp_path / "elsewhere.py"
+    file.write_text(ELSEWHERE)
+    bare = environment(tmp_path / "venv")
+    with pytest.raises(RewardError, match="No module named 'numpy'"):
+        pooled({"name": "isolated", "python": bare, "target": f"{file}:brightness"})
+    with pytest.raises(ConfigError, match="is no program"):
+        pooled({"name": "isolated", "python": str(tmp_path / "none"), "target": f"{file}:brightness"})
 
 
 def test_no_room_and_no_gradient_are_errors(made):
@@ -131,3 +163,27 @@ def test_no_room_and_no_gradient_are_errors(made):
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         pooled(total, **settings)
+
+
+def test_a_configuration_names_it_and_its_cells_share_the_workers(own_ray, tmp_path):
+    from itscale.pools import reward_actors
+    from itscale.runs import run
+
+    judged = {"name": "pooled", "reward": f"{__name__}:total", "workers": 1, "cpus": 0}
+    config = {
+        "model": "gaussian-mixture",
+        "method": {"name": "smc", "particles": 4},
+        "run": {"steps": 3},
+        "sweep": {"run.seed": [0, 1]},
+    }
+    there = run({**config, "reward": judged}, out=tmp_path / "there")
+    here = run({**config, "reward": f"{__name__}:total"}, out=tmp_path / "here")
+    assert [row["reward"] for row in there.rows] == [row["reward"] for row in here.rows]
+    (made,) = [r for key, r in reward_actors._by_settings.items() if __name__ in key]
+    assert len(made.leaf._actors) == 1
+    made.leaf.close()
+
+
+def test_an_argument_that_is_none_is_named(own_ray):
+    with pytest.raises(ConfigError, match=r"argument of reward 'pooled': 'worker'.*workers"):
+        as_reward({"name": "pooled", "reward": "ink", "worker": 2})
