@@ -1,4 +1,4 @@
-"""``itscale rewards|methods|models|solvers``: tables of names, and the page of one name."""
+"""``itscale rewards|methods|models|solvers|values``: tables of names, and the page of one name."""
 
 from __future__ import annotations
 
@@ -106,6 +106,18 @@ def solvers(name: Name = None, as_json: Json = False) -> None:
         "what",
     )
     print_table(columns, rows)
+
+
+def values(name: Name = None) -> None:
+    """List the values: how a state before the last look is scored, and what a score costs."""
+    from itscale.values import VALUES
+
+    if name is not None:
+        _class_page("value", name, VALUES, "itscale values")
+        return
+    rows = [(key, _cost(entry), _first_line(entry)) for key, entry in VALUES.items()]
+    print_table(("value", "cost of a score", "what"), rows)
+    print_line("In a configuration: value: NAME; in Python: itscale.sample(..., value=NAME or an object)")
 
 
 def models(name: Name = None) -> None:

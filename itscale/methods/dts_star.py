@@ -15,7 +15,7 @@ from itscale.errors import ConfigError
 from itscale.methods.base import Claim
 from itscale.methods.rollout_tree import Nodes
 from itscale.methods.tree_descent import Choice, upper_bound
-from itscale.methods.tree_search import TreeSearch, TreeState
+from itscale.methods.tree_search import TreeSearch, TreeState, best_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,6 @@ class DTSStar(TreeSearch):
         self, engine: Engine, state: TreeState, nodes: Nodes
     ) -> tuple[Int64[Tensor, "g n"], Float64[Tensor, "g n"], Float64[Tensor, " g"]]:
         """Return the roll-outs of highest reward."""
-        reward = state.tree.reward
-        least = torch.finfo(torch.float64).min
-        key = torch.where(state.tree.made, reward.clamp_min(least), -torch.inf)
-        index = key.sort(dim=1, descending=True, stable=True).indices[:, : state.n]
+        index = best_of(state.tree, state.n)
         zero = torch.zeros(index.shape, dtype=torch.float64)
         return index, zero, zero[:, 0]

@@ -69,6 +69,13 @@ class TreeState(State):
     most: int = 0
     layout: Layout | None = None
 
+    def ended(self, engine: Engine) -> Particles:
+        """The best roll-outs of the tree, as many of every group; in the first round, the walkers."""
+        if not self.tree.made.any():
+            return super().ended(engine)
+        count = min(self.n, int(self.tree.made.sum(1).min()))
+        return ends_of(engine, self, best_of(self.tree, count))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TreeSearch(ABC):
@@ -246,24 +253,10 @@ class TreeSearch(ABC):
 
     def _finish(self, engine: Engine, state: TreeState, nodes: Nodes) -> TreeState:
         """Hand out samples of the tree."""
-        tree = state.tree
         index, log_weights, log_z = self.hand_out(engine, state, nodes)
-        rows = fetched(engine, state.kept, state.stored[..., -1].gather(1, index).reshape(-1))
-        reward, value = tree.reward.gather(1, index), tree.value.gather(1, index)
-        p = replace(
-            Particles.first(rows, tree.value.shape[0], index.shape[1]),
-            log_weights=log_weights,
-            log_evidence=log_z,
-            reward=reward,
-            value=value,
-            valid=reward > -torch.inf,
-            level=torch.full_like(index, engine.steps - 1),
-            scored=torch.full_like(index, engine.steps - 1),
-            eve=tree.eves().gather(1, index),
-        )
-        engine.notes["roll-outs"] = tree.made.sum(1).tolist()
+        p = replace(ends_of(engine, state, index), log_weights=log_weights, log_evidence=log_z)
+        engine.notes["roll-outs"] = state.tree.made.sum(1).tolist()
         engine.notes["roll-outs from the root"] = nodes.root_children.tolist()
-        p = engine.score(engine.jump(p))
         return replace(state, particles=p, is_done=True, kept=(), flight=None)
 
     def _act(self, engine: Engine, state: TreeState, level: int) -> int:
@@ -286,6 +279,30 @@ def fetched(engine: Engine, kept: tuple[Rows, ...], numbers: Int64[Tensor, " row
     parts = [kept[b].take(within[batch == b]) for b in batch.unique().tolist()]
     order = batch.argsort(stable=True)  # the order in which the parts hold them
     return engine.pool.join(parts).take(order.argsort())
+
+
+def best_of(tree: RolloutTree, count: int) -> Int64[Tensor, "g n"]:
+    """The roll-outs of highest reward."""
+    least = torch.finfo(torch.float64).min  # of one that is -inf, and still comes before none at all
+    key = torch.where(tree.made, tree.reward.clamp_min(least), -torch.inf)
+    return key.sort(dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def ends_of(engine: Engine, state: TreeState, index: Int64[Tensor, "g n"]) -> Particles:
+    """The samples of roll-outs, with the scores that they have; no look and no reward call."""
+    tree = state.tree
+    rows = fetched(engine, state.kept, state.stored[..., -1].gather(1, index).reshape(-1))
+    reward, value = tree.reward.gather(1, index), tree.value.gather(1, index)
+    p = replace(
+        Particles.first(rows, tree.value.shape[0], index.shape[1]),
+        reward=reward,
+        value=value,
+        valid=reward > -torch.inf,
+        level=torch.full_like(index, engine.steps - 1),
+        scored=torch.full_like(index, engine.steps - 1),
+        eve=tree.eves().gather(1, index),
+    )
+    return engine.score(engine.jump(p))
 
 
 def _standing(engine: Engine, p: Particles, moved: Ragged) -> Particles:

@@ -1,4 +1,4 @@
-"""``itscale rewards|methods|models|solvers``."""
+"""``itscale rewards|methods|models|solvers|values``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from itscale.rewards import BUILT_IN
 from itscale.runs import MODELS
 from itscale.scoring import known_names
 from itscale.solvers import ALIASES, SOLVERS
+from itscale.values import VALUES
 
-TABLES = {"rewards": known_names(), "methods": METHODS, "models": MODELS, "solvers": [*SOLVERS, *ALIASES]}
+TABLES = {
+    "rewards": known_names(),
+    "methods": METHODS,
+    "models": MODELS,
+    "solvers": [*SOLVERS, *ALIASES],
+    "values": VALUES,
+}
 
 
 @pytest.mark.parametrize("command", TABLES)
@@ -28,10 +35,13 @@ def test_table_has_every_name_and_no_colour(itscale_command, command):
 
 @pytest.mark.parametrize("command", TABLES)
 def test_page_shows_documentation_and_options(itscale_command, command):
-    name = {"rewards": "symmetry", "methods": "SVDD", "models": "gaussian_mixture", "solvers": "ancestral"}[
-        command
-    ]
-    option = {"rewards": "axis", "methods": "children", "models": "means", "solvers": "eta_ddim"}[command]
+    name, option = {
+        "rewards": ("symmetry", "axis"),
+        "methods": ("SVDD", "children"),
+        "models": ("gaussian_mixture", "means"),
+        "solvers": ("ancestral", "eta_ddim"),
+        "values": ("many-sample", "inner_steps"),
+    }[command]
     done = itscale_command(command, name)
     assert done.code == 0
     assert option in done.stdout
@@ -45,6 +55,7 @@ def test_page_shows_documentation_and_options(itscale_command, command):
         ("methods", "svd", "svdd"),
         ("models", "digts", "digits"),
         ("solvers", "huen", "heun"),
+        ("values", "look-ahed", "look-ahead"),
     ],
 )
 def test_unknown_name_is_usage_error_with_close_match(itscale_command, command, typo, meant):
@@ -120,3 +131,7 @@ def test_files_of_a_learned_reward_are_listed_with_their_places(itscale_command,
     row = next(row for row in itscale_command("rewards").stdout.splitlines() if "hps-v2" in row)
     assert "not found" not in row
     assert "found" in row
+
+
+def test_every_value_says_what_a_score_costs(itscale_command):
+    assert "see its page" not in itscale_command("values").stdout

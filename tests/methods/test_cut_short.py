@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -161,6 +161,23 @@ def test_chains_that_draw_hand_over_their_best_child_where_it_beats_them():
         gains.append(bool((result.rewards > seen[-1].particles.reward).any()))
         assert sum(result.notes["draws per level"]) == GROUPS * method.particles * moves
     assert any(gains)
+
+
+@pytest.mark.parametrize("name", ["dts", "dts-star"])
+def test_a_tree_hands_over_its_best_roll_outs(name):
+    """What a round found is never lost: the best reward does not fall, and roll-outs under way do not count."""
+    method = replace(METHODS[name], particles=4, walkers=2)
+    answers = [run(method, on_step=stop_after(k)) for k in range(STEPS, moves_of(method))]
+    for earlier, later in itertools.pairwise(answers):
+        assert (later.rewards.amax(dim=1) >= earlier.rewards.amax(dim=1)).all()
+    seen: list[float] = []
+    for result in answers:
+        assert (result.rewards.diff(dim=1) <= 0).all()
+        seen += [r for r in result.rewards[0].tolist() if r not in seen]
+        # the best of everything that ended so far, however the walkers stand now
+        assert result.rewards[0].tolist() == sorted(seen, reverse=True)[: result.particles]
+    assert answers[0].particles == 2
+    assert answers[-1].particles == 4
 
 
 def test_rounds_of_a_noise_search_under_way_are_dropped():
