@@ -26,6 +26,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _PIECE = 1 << 13  # blocks per pass: the working set stays in the second-level cache
+_PIECE_ELSEWHERE = 1 << 18  # on an accelerator, where a pass costs its launch
 _REMEMBERED_ROWS, _REMEMBERED_KEYS = 512, 64
 
 
@@ -93,11 +94,11 @@ def _philox_torch(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple
         # The int64 product wraps, but its 64 bits are those of the unsigned product and only they are read.
         # Right in eager mode alone: a compiler may assume that signed integers never wrap.
         p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
-        x0 = ((p1 >> 32) & _MASK) ^ x1 ^ k0
-        x2 = ((p0 >> 32) & _MASK) ^ x3 ^ k1
-        x1, x3 = p1 & _MASK, p0 & _MASK
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
-    return x0, x1, x2, x3
+        # what stands above 32 bits goes before the next product, and nowhere else: passes are what costs
+        x0, x2 = (((p >> 32) ^ x ^ k) & _MASK for p, x, k in ((p1, x1, k0), (p0, x3, k1)))
+        x1, x3 = p1, p0
+        k0, k1 = k0 + _KEY_STEPS[0], k1 + _KEY_STEPS[1]
+    return x0, x1 & _MASK, x2, x3 & _MASK
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ class Noise:
             raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
         block = torch.arange(blocks, dtype=torch.int64, device=at.group.device)[None]
         fields = (at.slot, at.move, at.draw * 256 + purpose, *self._key(at.group))
-        rows_per_piece = max(1, _PIECE // max(blocks, 1))
+        piece = _PIECE if at.group.device.type == "cpu" else _PIECE_ELSEWHERE
+        rows_per_piece = max(1, piece // max(blocks, 1))
         for start in range(0, len(at), rows_per_piece):
             rows = slice(start, min(start + rows_per_piece, len(at)))
             slot, move, tail, first, second = (f[rows, None] for f in fields)

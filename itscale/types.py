@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
@@ -23,6 +24,16 @@ PerGroup: TypeAlias = Float64[Tensor, " g"]
 Index: TypeAlias = Int64[Tensor, "g m"]
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Bring a small tensor of the host to where rows live, without waiting for what is under way there.
+
+    A copy from pageable memory is staged before the call returns, so the host's tensor may go at once.
+    """
+    device = torch.device(device)
+    # MPS reads the host's memory later, when a temporary tensor is gone
+    return tensor.to(device, non_blocking=device.type not in ("cpu", "mps"))
+
+
 def expand_over_event(factor: Tensor, like: Tensor) -> Tensor:
     """Shape a per-row (or scalar) factor so that it multiplies states of ``like``'s shape and dtype.
 
@@ -30,7 +41,7 @@ def expand_over_event(factor: Tensor, like: Tensor) -> Tensor:
         factor: shape ``()`` or ``(rows,)``.
         like: states ``(rows, *event)``; its dtype and device are taken over.
     """
-    factor = factor.to(dtype=like.dtype, device=like.device)
+    factor = sent(factor.to(dtype=like.dtype), like.device)
     if factor.ndim == 0:
         return factor
     return factor.reshape(-1, *(1,) * (like.ndim - 1))

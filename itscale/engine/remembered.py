@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from itscale.types import sent
+
 
 class Remembered:
     """Histories of rows that are moved in pieces, each piece with as many tensors as its rows have."""
@@ -19,14 +21,15 @@ class Remembered:
         self._pieces: list[tuple[Any, int]] = []
 
     def put(self, where: slice | Tensor, memory: Sequence[Tensor]) -> None:
-        """Note what the rows ``where`` remember, newest first."""
+        """Note what the rows ``where`` (on the host) remember, newest first."""
         is_first = not self._pieces
+        there = sent(where, self._x.device) if isinstance(where, Tensor) else where
         for j, tensor in enumerate(memory):
             if j == len(self._fields):
                 self._fields.append((torch.empty_like if is_first else torch.zeros_like)(self._x))
-            self._fields[j][where] = tensor
+            self._fields[j][there] = tensor
         for field in self._fields[len(memory) :]:
-            field[where] = 0
+            field[there] = 0
         self._pieces.append((where, len(memory)))
 
     @property

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.pools import Held
+from itscale.types import sent
 
 _PLAIN = ("samples", "gradient", "noise", "origin", "memo", "gauge")
 """Fields of a tensor a row or None, which are joined where all parts have them."""
@@ -56,7 +57,7 @@ class Rows(Held):
     def take(self, index: Int64[Tensor, " m"]) -> Rows:
         """Gather rows; every field moves together."""
         depth = None if self.depth is None else self.depth[index.cpu()]
-        index = index.to(self.x.device)
+        index = sent(index, self.x.device)
 
         def pick(field: Tensor | None) -> Tensor | None:
             return None if field is None else field.index_select(0, index)

@@ -122,7 +122,8 @@ class Worker(MoveWorker):
         """Score the denoised sample of every row, or the state itself on the last level."""
         assert self.reward is not None
         packed = torch.empty(3, len(rows), dtype=torch.float64, device=rows.x.device)
-        calls, reasons, decoded = torch.zeros(len(rows), dtype=torch.int64), [], []
+        calls, reasons = torch.zeros(len(rows), dtype=torch.int64), []
+        kept: Tensor | None = None
         for part, k in self._parts(level, len(rows)):
             samples = self._decode(rows, k, part)
             done = self.reward.score(self._shown(samples), self._facts(k, at, part))
@@ -131,10 +132,11 @@ class Worker(MoveWorker):
             calls[part] = (torch.arange(len(done.values)) < done.calls).long()
             reasons.extend(r for r in done.reasons or () if r)
             if keep_samples:
-                decoded.append(samples)
+                kept = room_for(len(rows), samples, samples.dtype, rows.x.device) if kept is None else kept
+                kept[part] = samples
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
         scored = Scored(reward, ok.bool(), alive.bool(), calls, tuple(reasons[:8]))
-        return rows.with_(samples=torch.cat(decoded)) if keep_samples else rows, scored
+        return rows.with_(samples=kept) if keep_samples else rows, scored
 
     @torch.no_grad()
     def score_with_gradient(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Scored]:
@@ -166,17 +168,14 @@ class Worker(MoveWorker):
     ) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Return final states, samples and held-out scores on the host, and how many rows were decoded."""
         last = self.times.shape[0] - 1
-        decoded = 0
-        if rows.samples is None:
-            decoded = len(rows)
-            parts = [self._decode(rows, last, part) for part in self._chunks(len(rows))]
-            rows = rows.with_(samples=torch.cat(parts))
-        assert rows.samples is not None
-        held_out = None
-        if judged and self.held_out is not None:
-            scores = [
-                self.held_out.score(self._shown(rows.samples[p]), self._facts(last, at, p))
-                for p in self._chunks(len(rows))
-            ]
-            held_out = torch.cat([torch.where(s.valid, s.values, torch.nan) for s in scores]).double().cpu()
-        return rows.x.cpu(), rows.samples.cpu(), held_out, decoded
+        judge = self.held_out if judged else None
+        brought: list[Tensor] = []
+        scores: list[Tensor] = []
+        for part in self._chunks(len(rows)):  # a micro-batch of samples is all that the device has to hold
+            samples = self._decode(rows, last, part) if rows.samples is None else rows.samples[part]
+            if judge is not None:
+                done = judge.score(self._shown(samples.to(self.compute)), self._facts(last, at, part))
+                scores.append(torch.where(done.valid, done.values, torch.nan))
+            brought.append(samples.cpu())
+        held_out = None if judge is None else torch.cat(scores).double().cpu()
+        return rows.x.cpu(), torch.cat(brought), held_out, len(rows) if rows.samples is None else 0

@@ -21,7 +21,7 @@ from itscale.process import (
 )
 from itscale.scoring import Reward
 from itscale.solvers import Kernel
-from itscale.types import expand_over_event
+from itscale.types import expand_over_event, sent
 
 
 @dataclass
@@ -60,7 +60,7 @@ class WorkerBase:
         x = self.process.begin(unit, noisiest)
         if self.origin is None:
             return x
-        around = self.origin.to(x.device, x.dtype).index_select(0, group.to(x.device))
+        around = self.origin.to(x.device, x.dtype).index_select(0, sent(group, x.device))
         return torch.add(x, around, alpha=float(self.process.interpolant.alpha(noisiest)))
 
     def counters(self) -> dict[str, int]:
@@ -153,7 +153,7 @@ class WorkerBase:
         a = at.address[rows]
         if torch.device(self.device).type == "cpu":
             return a
-        return Address(*(f.to(self.device, non_blocking=True) for f in (a.group, a.move, a.slot, a.draw)))
+        return Address(*(sent(f, self.device) for f in (a.group, a.move, a.slot, a.draw)))
 
     @property
     def _backward_chunk(self) -> int:
@@ -188,9 +188,9 @@ def present(raw: Tensor | None) -> Tensor:
     return raw
 
 
-def room_for(rows: int, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """An empty tensor for what the network returns for all rows."""
-    return torch.empty(rows, *like.shape[1:], dtype=dtype, device=like.device)
+def room_for(rows: int, like: Tensor, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """An empty tensor for what is found for a part of the rows, for all of them."""
+    return torch.empty(rows, *like.shape[1:], dtype=dtype, device=device or like.device)
 
 
 def _default_microbatch(event: tuple[int, ...]) -> int:

@@ -20,6 +20,7 @@ from itscale.guides import Bridge, Context, Guide, View
 from itscale.noise import Purpose
 from itscale.process import Evaluation
 from itscale.solvers import Kernel, Move, Surroundings, placed, shares_of
+from itscale.types import sent
 
 
 @dataclass
@@ -89,6 +90,12 @@ class MoveWorker(CompositionWorker):
             for move, where, memory, change, z in self._moves(
                 rows, level, at, part, kernel, children, guided, near, stays
             ):
+                if move.looks is not None:
+                    looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
+                    looks[where] = move.looks
+                kept.put(where, memory)
+                if isinstance(where, Tensor):
+                    where = sent(where, x.device)
                 x[where] = move.x
                 if move.memo is not None:
                     memos = move.memo.new_empty(total, move.memo.shape[1]) if memos is None else memos
@@ -96,12 +103,8 @@ class MoveWorker(CompositionWorker):
                 if keep_noise and z is not None:
                     noise = z.new_empty(total, *z.shape[1:]) if noise is None else noise
                     noise[where] = z
-                kept.put(where, memory)
                 if ratio is not None and change is not None:
                     ratio[where] = change
-                if move.looks is not None:
-                    looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
-                    looks[where] = move.looks
         samples = rows.samples if last and children == 1 else None  # x is the sample that was decoded already
         origin = rows.x.repeat_interleave(children, dim=0) if is_weighed else None
         moved = Rows(x, None, kept.history, samples, noise=noise, origin=origin, memo=memos, depth=kept.depth)
@@ -113,7 +116,7 @@ class MoveWorker(CompositionWorker):
         found = torch.empty(len(rows), dtype=torch.float64, device=rows.x.device)
         for part in self._chunks(len(rows)):
             here = self._evaluation(rows, level, part)
-            noise = _noise_between(self.kernel, here, level, target.x[at.group[part].to(rows.x.device)])
+            noise = _noise_between(self.kernel, here, level, target.x[sent(at.group[part], rows.x.device)])
             found[part] = -noise.flatten(1).double().square().sum(1) / 2
         return found.cpu()
 
@@ -161,6 +164,8 @@ class MoveWorker(CompositionWorker):
         for k, chosen, where in pieces:
             source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
             depth = len(rows.history) if rows.depth is None else int(rows.depths[source][0])
+            if isinstance(source, Tensor):
+                source = sent(source, rows.x.device)
             if rows.raw is None:
                 assert getattr(kernel, "is_blind", False), "propose needs a look first"
                 here = self.process.evaluation(rows.x[source], self.times[k], rows.x.new_empty(0))

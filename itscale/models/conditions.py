@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from itscale.types import sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +63,22 @@ class Conditions:
 
     def __getitem__(self, name: str) -> Tensor:
         """One tensor (rows, ...): a view where all rows have one entry."""
-        entry = self.entry
         tensor = self.table[name]
-        if len(entry) and bool((entry == entry[0]).all()):
-            return tensor[int(entry[0])].expand(len(entry), *tensor.shape[1:])
-        return tensor.index_select(0, entry.to(tensor.device))
+        if len(self._distinct) == 1:
+            return tensor[self._distinct[0]].expand(len(self), *tensor.shape[1:])
+        if tensor.device not in self._entry_on:
+            self._entry_on[tensor.device] = sent(self.entry, tensor.device)
+        return tensor.index_select(0, self._entry_on[tensor.device])
+
+    @cached_property
+    def _distinct(self) -> list[int]:
+        """Which entries the rows have: found once, for all the tensors."""
+        return list(dict.fromkeys(self.entry.tolist()))
+
+    @cached_property
+    def _entry_on(self) -> dict[torch.device, Tensor]:
+        """Which entry each row has, by where it was asked."""
+        return {}
 
     def to(self, device: torch.device | str) -> Conditions:
         """Move the table; which row has which entry stays on the CPU, where nothing waits for it."""
@@ -83,7 +97,7 @@ Encoding: TypeAlias = Tensor | Conditions
 def rows_of(encoding: Encoding, index: Any) -> Encoding:
     """Gather rows by indices or a slice."""
     if isinstance(encoding, Tensor):
-        return encoding[index.to(encoding.device) if isinstance(index, Tensor) else index]
+        return encoding[sent(index, encoding.device) if isinstance(index, Tensor) else index]
     index = index.cpu() if isinstance(index, Tensor) else index
     against = None if encoding.against is None else encoding.against[index]
     return Conditions(encoding.table, encoding.entry[index], against)

@@ -16,7 +16,7 @@ from torch import Tensor
 from itscale.process import Evaluation
 from itscale.solvers.base import Look, Move
 from itscale.solvers.schedule import Schedule
-from itscale.types import expand_over_event
+from itscale.types import expand_over_event, sent
 
 
 class Row(NamedTuple):
@@ -173,4 +173,4 @@ class LinearUpdate:
             x.addcmul_(sample, expand_over_event(self.b[depth, level, j], x).expand_as(x))
         if z is not None:
             x.addcmul_(z, expand_over_event(c, x).expand_as(x))
-        return Move(x, z, c.to(x.device), memory)
+        return Move(x, z, sent(c, x.device), memory)

@@ -28,7 +28,7 @@ from itscale.models.pipelines.decoding import Latents, decoded
 from itscale.models.pipelines.paths import path_of, prediction_of
 from itscale.models.pipelines.requests import Request, read_request
 from itscale.models.pipelines.shifts import flow_grid
-from itscale.types import State, Time
+from itscale.types import State, Time, sent
 
 REMEMBERED = 256
 """Prompts whose embeddings an adapter keeps."""
@@ -261,7 +261,7 @@ class PipelineModel(Composable, ABC):
             assert nothing is not None
             condition = repeated(nothing.to(x.device), len(x))
         assert isinstance(condition, Conditions)
-        raw = self.ask(x.to(self._network_dtype), label.to(x.device).expand(len(x)), condition)
+        raw = self.ask(x.to(self._network_dtype), sent(label, x.device).expand(len(x)), condition)
         raw = raw.to(x.dtype)
         return -raw if self.predicts == "velocity" else raw  # the network's time runs towards noise
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.types import sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +71,18 @@ class Latents:
         """Latents of the autoencoder, from states (rows, channels, ...)."""
         if self.mean is None or self.std is None:
             return x / self.scale + self.shift
-        mean, std = (v.to(x).reshape(1, -1, *(1,) * (x.ndim - 2)) for v in (self.mean, self.std))
+        mean, std = (
+            sent(v.to(x.dtype), x.device).reshape(1, -1, *(1,) * (x.ndim - 2)) for v in (self.mean, self.std)
+        )
         return x * std / self.scale + mean
 
     def to_states(self, z: Tensor) -> Tensor:
         """States from latents of the autoencoder."""
         if self.mean is None or self.std is None:
             return (z - self.shift) * self.scale
-        mean, std = (v.to(z).reshape(1, -1, *(1,) * (z.ndim - 2)) for v in (self.mean, self.std))
+        mean, std = (
+            sent(v.to(z.dtype), z.device).reshape(1, -1, *(1,) * (z.ndim - 2)) for v in (self.mean, self.std)
+        )
         return (z - mean) * self.scale / std
 
     def encoded(self, images: Tensor) -> Tensor:

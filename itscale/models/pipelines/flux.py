@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,7 +111,6 @@ class Flux(PipelineModel):
         if self.takes_guidance:
             guidance = torch.full((len(x),), self.embedded_guidance, device=x.device, dtype=torch.float32)
         prompt = given["prompt"]
-        height, width = self._sides
         return self.network(
             hidden_states=x,
             timestep=label / 1000,
@@ -118,9 +118,20 @@ class Flux(PipelineModel):
             pooled_projections=given["pooled"],
             encoder_hidden_states=prompt,
             txt_ids=torch.zeros(prompt.shape[1], 3, device=x.device, dtype=x.dtype),
-            img_ids=self.pipe._prepare_latent_image_ids(len(x), height, width, x.device, x.dtype),
+            img_ids=self._places(x),
             return_dict=False,
         )[0]
+
+    def _places(self, x: Tensor) -> Tensor:
+        """Where every token of a picture lies; made once, since the pipeline makes them on the host."""
+        key = (x.device, x.dtype)
+        if key not in self._made:
+            self._made[key] = self.pipe._prepare_latent_image_ids(len(x), *self._sides, *key)
+        return self._made[key]
+
+    @cached_property
+    def _made(self) -> dict[Any, Tensor]:
+        return {}
 
     def unpacked(self, x: Tensor) -> Tensor:
         return self.pipe._unpack_latents(x, *self.size, self.latents.factor)

@@ -13,6 +13,8 @@ from itscale.models.conditions import Conditions
 from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.requests import Request
 
+SIZES = ("resolution", "aspect_ratio")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PixArt(PipelineModel):
@@ -55,7 +57,7 @@ class PixArt(PipelineModel):
             clean_caption=False,
             max_sequence_length=self.max_sequence_length or (120 if is_alpha else 300),
         )
-        return {"prompt": embeds[0], "mask": mask[0]}
+        return {"prompt": embeds[0], "mask": mask[0], **self._sizes(embeds.dtype, embeds.device)}
 
     def ask(self, x: Tensor, label: Tensor, given: Conditions) -> Tensor:
         raw = self.network(
@@ -63,16 +65,15 @@ class PixArt(PipelineModel):
             encoder_hidden_states=given["prompt"],
             encoder_attention_mask=given["mask"],
             timestep=label,
-            added_cond_kwargs=self._sizes(x),
+            added_cond_kwargs={name: given[name] for name in SIZES if name in given},
             return_dict=False,
         )[0]
         return raw[:, : x.shape[1]]  # what follows are variances
 
-    def _sizes(self, x: Tensor) -> dict[str, Tensor | None]:
+    def _sizes(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """The sizes that alpha at 1024 pixels is told."""
         if self.network.config.sample_size != 128 or not self.network.use_additional_conditions:
-            return {"resolution": None, "aspect_ratio": None}
+            return {}
         height, width = self.size
-        both = torch.tensor([[height, width]], dtype=x.dtype, device=x.device).expand(len(x), -1)
-        ratio = torch.tensor([[height / width]], dtype=x.dtype, device=x.device).expand(len(x), -1)
-        return {"resolution": both, "aspect_ratio": ratio}
+        told = {"resolution": [height, width], "aspect_ratio": [height / width]}
+        return {name: torch.tensor(told[name], dtype=dtype, device=device) for name in SIZES}

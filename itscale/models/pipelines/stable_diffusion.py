@@ -14,6 +14,7 @@ from itscale.models.base import Given
 from itscale.models.conditions import Conditions
 from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.requests import Request
+from itscale.types import sent
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,7 +115,11 @@ class StableDiffusion(PipelineModel):
 
     def _guidance_embedding(self, rows: int, like: Tensor) -> Tensor | None:
         """The embedded guidance weight of a distilled network; others take none."""
-        return None if self._embedding is None else self._embedding.to(like).expand(rows, -1)
+        return (
+            None
+            if self._embedding is None
+            else sent(self._embedding.to(like.dtype), like.device).expand(rows, -1)
+        )
 
     @cached_property
     def _embedding(self) -> Tensor | None:

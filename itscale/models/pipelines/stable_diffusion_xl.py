@@ -50,12 +50,10 @@ class StableDiffusionXL(StableDiffusion):
             embeds, _, pooled, _ = self.pipe.encode_prompt(
                 prompt, None, self.device, 1, False, clip_skip=self.clip_skip
             )
-        return {"prompt": embeds[0], "pooled": pooled[0], **self.embed_inputs(request)}
+        size = [*(self.original or self.size), *self.crop, *self.size]
+        sizes = torch.tensor(size, dtype=pooled.dtype, device=pooled.device)
+        return {"prompt": embeds[0], "pooled": pooled[0], "sizes": sizes, **self.embed_inputs(request)}
 
     def more(self, given: Conditions) -> dict[str, Any] | None:
-        rows = len(given)
-        size = [*(self.original or self.size), *self.crop, *self.size]
-        pooled = given["pooled"]
-        told = {"text_embeds": pooled, "time_ids": torch.tensor(size, dtype=pooled.dtype).to(pooled.device)}
-        told["time_ids"] = told["time_ids"].expand(rows, -1)
+        told = {"text_embeds": given["pooled"], "time_ids": given["sizes"]}
         return {**told, **(super().more(given) or {})}

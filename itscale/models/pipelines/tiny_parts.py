@@ -61,12 +61,12 @@ def clip_text(width: int, projected: bool = False) -> Any:
     return seeded(lambda: kind(config).eval())
 
 
-def t5_text() -> Any:
-    """A T5 encoder of two layers, 32 channels wide."""
+def t5_text(width: int = 32) -> Any:
+    """A T5 encoder of two layers."""
     t = library("transformers")
     config = t.T5Config(
         vocab_size=128,
-        d_model=32,
+        d_model=width,
         d_kv=8,
         d_ff=37,
         num_layers=2,
