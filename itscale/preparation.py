@@ -25,8 +25,9 @@ from itscale.methods import FKC, SMC, Cost, Method, Plan, Unguided, get_method
 from itscale.models.algebra import Product
 from itscale.models.base import Model
 from itscale.models.composition import Composition
+from itscale.models.guidance import GuidanceLike
 from itscale.models.superposition import Superposition
-from itscale.models.wrapper import changes_law, trait
+from itscale.models.wrapper import changes_law, is_uneven, trait
 from itscale.operators import Observed
 from itscale.process import (
     ODE,
@@ -94,7 +95,7 @@ def prepare(
     process: ODE | SDE | Masking | None = None,
     solver: str | Solver | Decoder | None = None,
     grid: Any = "native",
-    guidance: float = 1.0,
+    guidance: GuidanceLike = 1.0,
     budget: Budget | None = None,
     value: str | Value = "denoised",
     template: Tensor | None = None,
@@ -126,6 +127,11 @@ def prepare(
     check_law(chosen, solver)
     if guidance != 1.0:
         model = model.given(None, guidance)
+    if any(is_uneven(expert) for expert in getattr(model, "experts", ())):
+        raise ConfigError(
+            f"an expert of {model} has guidance in an interval, and experts of a composition are asked "
+            "everywhere; leave interval out, or write guidance as (model.given(c) / model) ** w * model"
+        )
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"steps must be a whole number >= 1, got {steps!r}")
     if budget is not None and not isinstance(budget, Budget):
@@ -222,6 +228,7 @@ def prepare(
         reward is not None,
         reward is not None and as_reward(reward).gradient_ready,
         0 if observed is None else observed.likelihood.operator.size,
+        tuple(dynamics.rows_at(float(t)) for t in times[:-1]) if is_uneven(model) else (),
     )
     plan = chosen.plan(cost, budget)
     return Setup(

@@ -17,6 +17,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.methods import CTS, SMC, Plan
 from itscale.methods.base import Method
 from itscale.models.base import Model
+from itscale.models.guidance import GuidanceLike
 from itscale.pools import Pool
 from itscale.preparation import prepare
 from itscale.process import ODE, SDE
@@ -37,7 +38,7 @@ def advise(
     process: ODE | SDE | None = None,
     solver: str | Solver | None = None,
     grid: Any = "native",
-    guidance: float = 1.0,
+    guidance: GuidanceLike = 1.0,
     seed: int = 0,
     held_out: Any = None,
     trajectories: int = 128,

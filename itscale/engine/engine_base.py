@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,7 @@ class EngineBase:
         ledger: Ledger,
         event_shape: tuple[int, ...],
         rows_per_look: int = 1,
+        rows_at: Sequence[int] | None = None,
         tilt: float = 1.0,
         has_reward: bool = True,
         has_gradient: bool = False,
@@ -51,6 +53,7 @@ class EngineBase:
         self.ledger = ledger
         self.event_shape = event_shape
         self.rows_per_look = rows_per_look
+        self.rows_at = torch.tensor(rows_at or [rows_per_look] * (times.shape[0] - 1))
         self.tilt = tilt
         self.has_reward = has_reward
         self.has_gradient = has_gradient
@@ -100,8 +103,29 @@ class EngineBase:
         self.watch = Watch(**saved["watch"])
         self.ledger.restore(saved["ledger"])
 
-    def _charge_looks(self, looks: Int64[Tensor, " g"]) -> None:
-        self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look)
+    def _charge_looks(self, looks: Int64[Tensor, " g"], rows: Int64[Tensor, " g"] | None = None) -> None:
+        """Charge looks, and the network rows that they took where these differ from look to look."""
+        self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look if rows is None else rows)
+
+    def _rows(self, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
+        """Network rows of one look of each particle at its level."""
+        return self.rows_at[level].sum(dim=1)
+
+    def _charge_inside(
+        self, kernel: Kernel, level: Int64[Tensor, "g n"], children: int, looks: Tensor | None
+    ) -> None:
+        """Charge the looks inside moves; ``looks`` are those counted where they were made, if they were.
+
+        Per row, or with a second column of network rows where these differ from look to look.
+        """
+        if looks is None:
+            made, rows = self._extra_looks(kernel, level) * children, None
+        elif looks.ndim == 1:
+            made, rows = looks.reshape(len(level), -1).sum(dim=1), None
+        else:
+            made, rows = looks.reshape(len(level), -1, 2).sum(dim=1).unbind(1)
+        if made.any():
+            self._charge_looks(made, rows)
 
     def _extra_looks(self, kernel: Kernel, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
         table = torch.tensor([kernel.extra_looks(k) for k in range(self.steps)])

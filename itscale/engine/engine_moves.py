@@ -74,12 +74,7 @@ class MoveVerbs(EngineBase):
         )
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
-        if looks is None:
-            extra = self._extra_looks(kernel, p.level) * children
-        else:
-            extra = looks.reshape(p.groups, -1).sum(dim=1)
-        if extra.any():
-            self._charge_looks(extra)
+        self._charge_inside(kernel, p.level, children, looks)
         if recorded:
             self.ancestors.append(p.origin)
         fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
@@ -90,10 +85,10 @@ class MoveVerbs(EngineBase):
 
         A jump in time: multistep solvers start afresh after it. ``guide`` as for ``propose``.
         """
-        rows, ratio, _ = self.pool.call(
+        rows, ratio, looks = self.pool.call(
             "propose", p.rows, one_level(p.level), self._place(p), kernel=kernel, guide=guide, stays=True
         )
-        self._charge_looks(self._extra_looks(kernel, p.level))
+        self._charge_inside(kernel, p.level, 1, None if looks is None or looks.ndim == 1 else looks)
         log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
         return replace(
             p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio

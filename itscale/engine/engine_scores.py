@@ -31,21 +31,23 @@ class ScoreVerbs(EngineBase):
             rows, scored = self.pool.call(
                 "look_with_twist", p.rows, int(p.level[0, 0]), self._place(p), twist
             )
-            self._charge_looks(torch.full((p.groups,), p.n))
-            self.ledger.charge(backward_rows=p.groups * p.n * twist.backward * self.rows_per_look)
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
+            self.ledger.charge(backward_rows=int(self._rows(p.level).sum()) * twist.backward)
             scored = replace(scored, calls=scored.calls * twist.calls)
             return self._take_scores(replace(p, rows=rows), scored, torch.full_like(p.level, twist.calls))
         if gradient:
             rows, scored = self.pool.call("look_with_gradient", p.rows, one_level(p.level), self._place(p))
-            self._charge_looks(torch.full((p.groups,), p.n))
-            self.ledger.charge(backward_rows=p.groups * p.n * self.rows_per_look)
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
+            self.ledger.charge(backward_rows=int(self._rows(p.level).sum()))
             return self._take_scores(self._rated(replace(p, rows=rows)), scored)
         looked, looks = self.pool.call("look", p.rows, one_level(p.level), self._place(p))
         if looked is p.rows:
             return p
-        self._charge_looks(
-            torch.full((p.groups,), p.n) if looks is None else looks.reshape(p.groups, -1).sum(dim=1)
-        )
+        if looks is None:
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
+        else:
+            made = looks.reshape(p.level.shape)
+            self._charge_looks(made.sum(dim=1), (made * self.rows_at[p.level]).sum(dim=1))
         return self._rated(replace(p, rows=looked))
 
     def _rated(self, p: Particles) -> Particles:

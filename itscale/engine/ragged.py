@@ -46,9 +46,13 @@ class Ragged:
             rows = engine.pool.call("start", at, None)
         else:
             rows, _, inside = engine.pool.call("propose", self.rows, self.level, at)
-            self._charge(engine, engine.kernel.extra_looks(self.level) if inside is None else inside)
+            if inside is None or inside.ndim == 1:
+                self._charge(engine, engine.kernel.extra_looks(self.level) if inside is None else inside)
+            else:
+                self._charge(engine, inside[:, 0], inside[:, 1])
         rows, made = engine.pool.call("look", rows, self.level + 1, at)
-        self._charge(engine, torch.ones_like(self.group) if made is None else made)
+        made = torch.ones_like(self.group) if made is None else made
+        self._charge(engine, made, made * engine.rows_at[self.level + 1])
         return replace(self, rows=rows, level=self.level + 1)
 
     def score(self, engine: Engine) -> tuple[Float64[Tensor, " rows"], Bool[Tensor, " rows"], Scored]:
@@ -70,9 +74,16 @@ class Ragged:
         )
         return torch.where(valid, scored.reward, -torch.inf), valid, scored
 
-    def _charge(self, engine: Engine, each: int | Int64[Tensor, " rows"]) -> None:
+    def _charge(
+        self,
+        engine: Engine,
+        each: int | Int64[Tensor, " rows"],
+        network: Int64[Tensor, " rows"] | None = None,
+    ) -> None:
+        """Charge looks a row, and the network rows that they took if these differ from look to look."""
         looks = self._per_group(engine, torch.zeros_like(self.group) + each)
-        engine.ledger.charge(nfe=looks, model_rows=looks * engine.rows_per_look)
+        rows = looks * engine.rows_per_look if network is None else self._per_group(engine, network)
+        engine.ledger.charge(nfe=looks, model_rows=rows)
 
     def _per_group(self, engine: Engine, amount: Int64[Tensor, " rows"]) -> Int64[Tensor, " g"]:
         return torch.zeros(engine.groups, dtype=torch.int64).index_add_(0, self.group, amount)

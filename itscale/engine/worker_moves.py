@@ -17,6 +17,7 @@ from itscale.engine.rows import Rows
 from itscale.engine.worker_base import level_of
 from itscale.engine.worker_compositions import CompositionWorker
 from itscale.guides import Bridge, Context, Guide, View
+from itscale.models.wrapper import is_uneven
 from itscale.noise import Purpose
 from itscale.process import Evaluation
 from itscale.solvers import Kernel, Move, Surroundings, placed, shares_of
@@ -79,6 +80,8 @@ class MoveWorker(CompositionWorker):
         x = torch.empty(total, *rows.x.shape[1:], dtype=rows.x.dtype, device=rows.x.device)
         kept = Remembered(x)
         looks: Tensor | None = None
+        if self.is_uneven:
+            looks = self._inside = torch.zeros(total, 2, dtype=torch.int64)
         last = not stays and isinstance(level, int) and level == self.times.shape[0] - 2
         is_weighed = self.process.is_exact and not last and not stays
         ratio: Tensor | None = None
@@ -90,7 +93,7 @@ class MoveWorker(CompositionWorker):
             for move, where, memory, change, z in self._moves(
                 rows, level, at, part, kernel, children, guided, near, stays
             ):
-                if move.looks is not None:
+                if move.looks is not None and not self.is_uneven:
                     looks = torch.zeros(total, dtype=torch.int64) if looks is None else looks
                     looks[where] = move.looks
                 kept.put(where, memory)
@@ -176,13 +179,14 @@ class MoveWorker(CompositionWorker):
             z, change = self._noise(kernel, here, k, at, chosen, guided, gradient)
             if near is not None and z is not None:
                 z = near(z, source, chosen)
-            group = at.group[chosen]
             step = k
 
             def look(
-                y: Tensor, to: int | float, among: Tensor | None = None, group: Tensor = group
+                y: Tensor, to: int | float, among: Tensor | None = None, chosen: Tensor = chosen
             ) -> Evaluation:
-                return self._evaluate(y, to, group if among is None else group[among])
+                here = chosen if among is None else chosen[among]
+                self._count(here, to)
+                return self._evaluate(y, to, at.group[here])
 
             move = placed(kernel, Surroundings(self.decode, group))(here, past, step, look, z)
             if self.process.remembers:
@@ -196,6 +200,17 @@ class MoveWorker(CompositionWorker):
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
             yield move, where, memory[: kernel.history], change, z
+
+    @cached_property
+    def is_uneven(self) -> bool:
+        """Whether looks take more network rows at some noise levels than at others."""
+        return is_uneven(self.process.model)
+
+    def _count(self, rows: Tensor, to: int | float) -> None:
+        """Count a look of rows inside their move, and the network rows that it takes."""
+        if self.is_uneven:
+            t = to if isinstance(to, float) else float(self.times[to])
+            self._inside[rows] += torch.tensor([1, self.process.rows_at(t)])
 
     def _noise(
         self,

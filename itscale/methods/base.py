@@ -62,6 +62,7 @@ class Cost:
         kappa: per level, the noise-to-signal ratio.
         has_reward, has_gradient: whether there is a reward, and a differentiable one.
         measurements: numbers in a measurement, where the reward is its likelihood.
+        rows_at: per level, network rows of a look there; empty where all looks take ``rows_per_look``.
     """
 
     steps: int
@@ -73,18 +74,38 @@ class Cost:
     has_reward: bool = True
     has_gradient: bool = False
     measurements: int = 0
+    rows_at: tuple[int, ...] = ()
+
+    def rows(self, level: int) -> int:
+        """Network rows of a look at a level."""
+        return self.rows_at[level] if self.rows_at else self.rows_per_look
+
+    def trajectory_rows(self) -> int:
+        """Most network rows of one particle from noise to data; looks inside moves count in full."""
+        return sum(map(self.rows, range(self.steps))) + sum(self.extra_looks) * self.rows_per_look
 
     def trajectory(self) -> int:
         """NFE of one particle from noise to data."""
         return self.steps + sum(self.extra_looks)
 
-    def plan(self, particles: int, nfe: int, scores: int, early: int, gradients: int = 0) -> Plan:
+    def plan(
+        self,
+        particles: int,
+        nfe: int,
+        scores: int,
+        early: int,
+        gradients: int = 0,
+        rows: int | None = None,
+    ) -> Plan:
         """Make a plan of looks and scores; ``early`` of the scores are made before the last look.
 
-        Every method that scores there plans by this, so that it can run with any value.
+        Every method that scores there plans by this, so that it can run with any value. ``rows`` are the
+        network rows of the looks, where a method knows at which levels it makes them.
         """
-        nfe += early * self.score.looks
-        return Plan(particles, nfe, scores + early * (self.score.calls - 1), gradients)
+        ahead = early * self.score.looks
+        if rows is not None:
+            rows += ahead * self.rows_per_look
+        return Plan(particles, nfe + ahead, scores + early * (self.score.calls - 1), gradients, rows)
 
 
 @dataclass(frozen=True)
@@ -94,12 +115,19 @@ class Plan:
     Attributes:
         gradients: those of the looks that also go backwards through the network; each counts for two more
             rows against ``Budget.model_rows``.
+        rows: network rows forward; None where every look takes the same.
     """
 
     particles: int
     nfe: int
     reward_calls: int
     gradients: int = 0
+    rows: int | None = None
+
+    def model_rows(self, rows_per_look: int) -> int:
+        """Rows through the network, as ``Budget.model_rows`` counts them."""
+        forward = self.nfe * rows_per_look if self.rows is None else self.rows
+        return forward + 2 * self.gradients * rows_per_look
 
 
 @dataclass(frozen=True)
@@ -173,7 +201,7 @@ def plan_particles(
         plan = cost_of(n)
         spends = {
             "nfe": plan.nfe,
-            "model_rows": (plan.nfe + 2 * plan.gradients) * rows_per_look,
+            "model_rows": plan.model_rows(rows_per_look),
             "reward_calls": plan.reward_calls,
         }
         for what, amount in spends.items():

@@ -13,7 +13,8 @@ def plan_trajectories(
     """Size a run of independent trajectories, each scored once at its end."""
 
     def cost_of(n: int) -> Plan:
-        return Plan(n, n * cost.trajectory(), n if scored else 0)
+        rows = n * cost.trajectory_rows()
+        return Plan(n, n * cost.trajectory(), n if scored else 0, rows=rows)
 
     return plan_particles(particles, default, cost_of, budget, cost.rows_per_look)
 

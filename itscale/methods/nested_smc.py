@@ -127,6 +127,7 @@ class NestedSMC:
         def cost_of(n: int) -> Plan:
             # what a rollover spends in all is what equal numbers do
             sizes = sizes_of(None if isinstance(schedule, Saving) else schedule, n, steps)
+            rows = sizes[0] * cost.rows(0)
             nfe, scores = sizes[0], [sizes[0] * self.is_scored(0, steps)]  # the latter per level
             for level in range(steps):
                 is_last = level + 1 == steps
@@ -135,10 +136,14 @@ class NestedSMC:
                 moved *= brood
                 looked = moved // brood if cost.score.before_look and level + 1 < steps - 1 else moved
                 nfe += moved * cost.extra_looks[level] + looked * (not is_last)
+                rows += moved * cost.extra_looks[level] * cost.rows_per_look
                 if not is_last:
+                    rows += looked * cost.rows(level + 1)
                     scores.append(moved * self.is_scored(level + 1, steps))
             calls = sum(scores) + sizes[-1] * (not scores[-1])  # else the last sample's score is known
-            return cost.plan(n, nfe, calls, sum(scores[:-1]))
+            # a rollover makes its looks where the weights ask for them
+            known = None if isinstance(schedule, Saving) else rows
+            return cost.plan(n, nfe, calls, sum(scores[:-1]), rows=known)
 
         return plan_particles(
             self.particles,

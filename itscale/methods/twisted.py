@@ -118,7 +118,9 @@ class TwistedSMC:
             looks = sum(sizes)
             pushed = sum(size for size, noisy in zip(sizes, cost.noisy, strict=True) if noisy)
             gradients = pushed if self.guide == "network" else 0
-            return cost.plan(n, looks + inside, looks, sum(sizes[:-1]), gradients)
+            rows = sum(size * cost.rows(level) for level, size in enumerate(sizes))
+            rows += inside * cost.rows_per_look
+            return cost.plan(n, looks + inside, looks, sum(sizes[:-1]), gradients, rows)
 
         minimum = 1 if get_schedule(self.schedule) is None else FEWEST
         return plan_particles(self.particles, 16, cost_of, budget, cost.rows_per_look, minimum)

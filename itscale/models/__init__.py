@@ -12,6 +12,7 @@ _NAMES = {
     "GaussianMixture": "itscale.models.analytic",
     "EventLaw": "itscale.models.event_law",
     "Given": "itscale.models.base",
+    "Guidance": "itscale.models.guidance",
     "Inpainted": "itscale.models.inpainting",
     "LinearTilt": "itscale.models.linear_tilt",
     "MeanReverting": "itscale.models.mean_reverting",
@@ -34,6 +35,7 @@ __all__ = [
     "EventLaw",
     "GaussianMixture",
     "Given",
+    "Guidance",
     "Inpainted",
     "LinearTilt",
     "MeanReverting",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from itscale.models.enumerable import Enumerable
     from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.event_law import EventLaw
+    from itscale.models.guidance import Guidance
     from itscale.models.inpainting import Inpainted
     from itscale.models.language import masked_language_model
     from itscale.models.likelihood import log_prob

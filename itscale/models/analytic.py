@@ -18,6 +18,7 @@ from itscale.interpolants import Interpolant, get_interpolant
 from itscale.interpolants.base import as_time
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
+from itscale.models.guidance import GuidanceLike
 from itscale.types import State, Time
 
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[Any]
@@ -109,7 +110,7 @@ class GaussianMixture(Composable):
     def decode(self, x: State) -> Tensor:
         return x
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def to(self, device: torch.device | str) -> GaussianMixture:

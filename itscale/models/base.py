@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.interpolants import Interpolant
+from itscale.interpolants import Interpolant, coefficients
 from itscale.models.algebra import Composable
-from itscale.models.conditions import Conditions, Encoding, joined, repeated
-from itscale.types import PerRow, State, Time
+from itscale.models.conditions import Conditions, Encoding, joined, repeated, rows_of
+from itscale.models.guidance import Guidance, GuidanceLike, check_weight, weight_of
+from itscale.types import PerRow, State, Time, sent
 
 
 class Model(Protocol):
@@ -63,7 +63,7 @@ class Model(Protocol):
         """Turn states into what rewards see; images are ``[n, c, h, w]`` clamped to [0, 1]."""
         ...
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Model:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Model:
         """Bind a condition and a guidance weight."""
         ...
 
@@ -79,12 +79,12 @@ class Given(Composable):
     The prediction is ``raw_u + guidance (raw_c - raw_u)``: 0 is unconditional, 1 conditional, above 1 guided.
     Both halves go through the network in one call of twice the rows; weights 0 and 1 need no second half.
     It is the same guidance for every ``predicts``: velocity, noise and denoised sample are affine in each
-    other.
+    other. A ``Guidance`` says more than a weight; rows at noise levels where it gives none are asked once.
 
     Args:
         model: the model without guidance.
         condition: the condition of every group that brings none of its own; ``None``: unconditional.
-        guidance: weight, finite and >= 0.
+        guidance: weight, finite and >= 0, or a ``Guidance``.
 
     Reference:
         Ho and Salimans (2022), "Classifier-Free Diffusion Guidance", arXiv:2207.12598. Their ``w`` is
@@ -93,22 +93,27 @@ class Given(Composable):
 
     model: Model
     condition: Any = None
-    guidance: float = 1.0
+    guidance: GuidanceLike = 1.0
 
     def __post_init__(self) -> None:
-        number = isinstance(self.guidance, (int, float)) and not isinstance(self.guidance, bool)
-        if not number or not math.isfinite(self.guidance) or self.guidance < 0:
+        if not isinstance(self.guidance, Guidance):
+            check_weight(self.guidance)
+        elif self.tokens is not None:
             raise ConfigError(
-                "guidance must be a finite number >= 0 (0 unconditional, 1 conditional), "
-                f"got {self.guidance!r}"
+                f"guidance {self.guidance!r} is for noise that is taken away; a masked model takes a number"
             )
         if self.condition is not None:
             self.model.encode([self.condition])
-        if self.guidance != 1 and self.model.encode([None]) is None:
+        if self.weight != 1 and self.model.encode([None]) is None:
             raise ConfigError(
                 f"guidance {self.guidance!r} needs a conditional model, and this one takes no condition; "
                 "use guidance=1.0"
             )
+
+    @property
+    def weight(self) -> float:
+        """The guidance weight."""
+        return weight_of(self.guidance)
 
     @property
     def interpolant(self) -> Interpolant:
@@ -137,7 +142,23 @@ class Given(Composable):
 
     @property
     def rows_per_look(self) -> int:
-        return self.model.rows_per_look * (1 if self.guidance in (0, 1) else 2)
+        return self.model.rows_per_look * (1 if self.weight in (0, 1) else 2)
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether looks cost more rows at some noise levels than at others."""
+        limited = isinstance(self.guidance, Guidance) and self.guidance.interval is not None
+        return limited and self.rows_per_look > self.model.rows_per_look
+
+    def rows_at(self, t: Time) -> int:
+        """Network rows of a look at a time ()."""
+        return self.rows_per_look if bool(self._is_given(t)) else self.model.rows_per_look
+
+    def _is_given(self, t: Time) -> Tensor:
+        """Whether guidance is given at times () or (rows,)."""
+        if not isinstance(self.guidance, Guidance):
+            return torch.ones_like(t, dtype=torch.bool)
+        return self.guidance.is_given(self.interpolant.kappa(t))
 
     def encode(self, conditions: Sequence[Any]) -> Encoding | None:
         """Encode the groups' conditions; a group with ``None`` takes the bound one.
@@ -160,22 +181,43 @@ class Given(Composable):
         rows = len(x)
         if condition is None:
             condition = self._encoded(self.condition, rows, x.device)
-        if condition is None or self.guidance == 1:
+        if condition is None or self.weight == 1:
+            return self.model.predict(x, t, condition)
+        given = self._is_given(t) if self.is_uneven else None
+        if given is not None and not bool(given.any()):
             return self.model.predict(x, t, condition)
         nothing = condition.opposite if isinstance(condition, Conditions) else None
         if nothing is None:
             nothing = self._encoded(None, rows, x.device)
-        if nothing is None or self.guidance == 0:
+        if nothing is None or self.weight == 0:
             return self.model.predict(x, t, nothing)
+        if given is not None and not bool(given.all()):
+            return self._predict_some(x, t, condition, nothing, given.nonzero()[:, 0])
         both = joined([nothing, condition])
         raw = self.model.predict(torch.cat([x, x]), t if t.ndim == 0 else torch.cat([t, t]), both)
-        without, conditional = raw[:rows], raw[rows:]
+        return self._combined(raw[:rows], raw[rows:], x, t)
+
+    def _predict_some(
+        self, x: State, t: Time, condition: Encoding, nothing: Encoding, given: Tensor
+    ) -> State:
+        """Guide the rows ``given``; all go through the network in one call."""
+        there, count = sent(given, x.device), len(given)
+        both = joined([rows_of(nothing, given), condition])
+        raw = self.model.predict(torch.cat([x[there], x]), torch.cat([t[given], t]), both)
+        without, conditional = raw[:count], raw[count:]
+        conditional[there] = self._combined(without, conditional[there], x[there], t[given])
+        return conditional
+
+    def _combined(self, without: State, conditional: State, x: State, t: Time) -> State:
+        if isinstance(self.guidance, Guidance):
+            c = coefficients(self.interpolant, t)
+            return self.guidance.combined(without, conditional, x, self.predicts, c)
         return without + self.guidance * (conditional - without)
 
     def decode(self, x: State) -> Tensor:
         return self.model.decode(x)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         """Bind anew; a condition of ``None`` keeps the one that is bound."""
         return Given(self.model, self.condition if condition is None else condition, guidance)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from itscale.interpolants import Interpolant, Linear
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
+from itscale.models.guidance import GuidanceLike
 from itscale.models.likelihood import log_prob
 from itscale.types import PerRow, State, Time
 
@@ -57,7 +58,7 @@ class ImageFlow(Composable, ABC):
         """Return images in [0, 1]."""
         return ((x + 1) / 2).clamp(0, 1)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:

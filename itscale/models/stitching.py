@@ -18,6 +18,7 @@ from itscale.grids import validate_grid
 from itscale.interpolants import Interpolant
 from itscale.models.base import Given, Model
 from itscale.models.conditions import Encoding, is_same, rows_of
+from itscale.models.guidance import GuidanceLike
 from itscale.models.wrapper import changes_law
 from itscale.types import State, Time
 
@@ -131,7 +132,7 @@ class Stitched:
     def decode(self, x: State) -> Tensor:
         return self.models[-1].decode(x)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def to(self, device: torch.device | str) -> Stitched:

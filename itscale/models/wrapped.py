@@ -13,6 +13,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.interpolants import KINDS, Interpolant, get_interpolant
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
+from itscale.models.guidance import GuidanceLike
 from itscale.models.likelihood import log_prob
 from itscale.models.plain_conditions import shortly, stack_conditions
 from itscale.scoring.spec import MODALITIES
@@ -74,7 +75,7 @@ class Wrapped(Composable):
     def decode(self, x: State) -> Tensor:
         return self.decoder(x)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def log_prob(self, x: State, condition: Any = None, **options: Any) -> PerRow:

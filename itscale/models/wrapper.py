@@ -13,6 +13,7 @@ from itscale.interpolants import Interpolant
 from itscale.models.algebra import Composable
 from itscale.models.base import Given, Model
 from itscale.models.conditions import Encoding
+from itscale.models.guidance import GuidanceLike
 from itscale.types import State, Time
 
 
@@ -56,7 +57,7 @@ class Wrapper(Composable):
     def decode(self, x: State) -> Tensor:
         return self.model.decode(x)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def to(self, device: torch.device | str) -> Wrapper:
@@ -70,6 +71,21 @@ def trait(model: Any, name: str) -> Any:
             return found
         model = getattr(model, "model", None)
     return None
+
+
+def is_uneven(model: Any) -> bool:
+    """Whether looks cost more network rows at some noise levels than at others."""
+    return bool(trait(model, "is_uneven"))
+
+
+def rows_at(model: Any, t: Time) -> int:
+    """Network rows of a look at a time ()."""
+    given = model
+    while given is not None and not getattr(given, "is_uneven", False):
+        given = getattr(given, "model", None)
+    if given is None:
+        return model.rows_per_look
+    return model.rows_per_look // given.rows_per_look * given.rows_at(t)
 
 
 def changes_law(model: Any) -> bool:

@@ -13,7 +13,7 @@ from itscale import interpolants
 from itscale.interpolants import Interpolant, get_interpolant
 from itscale.models.base import Model
 from itscale.models.conditions import Encoding
-from itscale.models.wrapper import trait
+from itscale.models.wrapper import rows_at, trait
 from itscale.process.diffusion import Coefficient, Diffusion, get_diffusion
 from itscale.process.evaluation import Evaluation
 from itscale.process.prior import StudentT
@@ -142,6 +142,13 @@ class ContinuousProcess:
             return Evaluation(x, t, there.kind, raw, self.interpolant)
         raw = interpolants.raw_from(there.kind, there.denoised, there.noise, here)
         return Evaluation(x, t, there.kind, raw, self.interpolant)
+
+    def rows_at(self, t: float) -> int:
+        """Network rows of a look at a time of the path."""
+        time = torch.tensor(t, dtype=torch.float64)
+        if self.is_converted:
+            time, _ = interpolants.match(self.model.interpolant, self.interpolant, time)
+        return rows_at(self.model, time)
 
     @property
     def remembers(self) -> bool:

@@ -231,7 +231,7 @@ class Cell:
             "model": {
                 "name": self.model.name,
                 "condition": self.conditions,
-                "guidance": self.model.guidance,
+                "guidance": plain(self.model.guidance, every),
                 **self.model.options,
             },
             **({} if self.problem is None else {"problem": plain(self.problem, every)}),

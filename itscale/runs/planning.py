@@ -147,7 +147,7 @@ def plan_cell(cell: Cell) -> CellPlan:
         steps=setup.cost.steps,
         particles=sizes.particles,
         nfe=sizes.nfe,
-        model_rows=groups * sizes.nfe * model.rows_per_look,
+        model_rows=groups * (sizes.nfe * model.rows_per_look if sizes.rows is None else sizes.rows),
         reward_calls=groups * calls,
         held_out_calls=groups * sizes.particles if cell.values.get("held_out") is not None else 0,
         pilot_rows=pilot,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.models.guidance import GuidanceLike
 from itscale.noise import Address, Noise, Purpose
 from itscale.operators import (
     BlockAverage,
@@ -229,7 +230,7 @@ class Draw:
     name: str
     options: str
     condition: Any
-    guidance: float
+    guidance: GuidanceLike
     process: Any
     solver: Any
     grid: Any

@@ -17,6 +17,7 @@ from itscale.interpolants import INTERPOLANTS, get_interpolant
 from itscale.methods import METHODS
 from itscale.models.analytic import GaussianMixture
 from itscale.models.bundled import BUNDLED
+from itscale.models.guidance import Guidance, GuidanceLike
 from itscale.models.loading import is_pipeline, is_place, load
 from itscale.pools import Local, Ray
 from itscale.potentials import POTENTIALS, get_potential
@@ -100,13 +101,13 @@ class ModelSetting:
         name: of the table; ``module:function`` or ``./file.py:function`` that returns a model or a diffusers
             pipeline; or the folder or hub id of a pipeline, as ``itscale.load`` takes them.
         condition: one for all groups, or a list that is dealt out to them in turn.
-        guidance: classifier-free guidance weight.
+        guidance: classifier-free guidance weight, or a mapping of a ``Guidance``.
         options: arguments of its factory.
     """
 
     name: str
     condition: Any = None
-    guidance: float = 1.0
+    guidance: GuidanceLike = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -115,20 +116,19 @@ class ModelSetting:
         rest = dict(value)
         name = rest.pop("name", None)
         condition, guidance = rest.pop("condition", None), rest.pop("guidance", 1.0)
-        if isinstance(guidance, bool) or not isinstance(guidance, int | float):
-            raise ConfigError(f"model.guidance is {guidance!r}: it should be a number")
+        guidance = Guidance.read(guidance, "model.guidance")
         if name is None:
             raise ConfigError(
                 f"model needs a name: one of {', '.join(sorted(MODELS))}, 'module:function', or a "
                 "pipeline's folder"
             )
         if isinstance(name, str) and (names.split_reference(name) or is_place(name)):
-            return cls(name, condition, float(guidance), rest)
+            return cls(name, condition, guidance, rest)
         name = MODEL.find(name, "model")
         known = [*inspect.signature(MODELS[name]).parameters, "condition", "guidance"]
         check_keys(rest, known, "model", f"model {name!r}")
         check_options(MODELS[name], rest, "model", {})
-        setting = cls(name, condition, float(guidance), rest)
+        setting = cls(name, condition, guidance, rest)
         if setting.is_composition and (condition is not None or guidance != 1):
             raise ConfigError(f"model.condition and model.guidance belong to the experts of a {name}")
         for i, expert in enumerate(setting.experts):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from itscale.errors import ConfigError
 from itscale.methods import Profile
 from itscale.models.base import Model
+from itscale.models.guidance import GuidanceLike
 from itscale.pools import Pool
 from itscale.preparation import prepare
 from itscale.process import ODE, SDE
@@ -38,7 +39,7 @@ def calibrate(
     grid: Any = "native",
     value: str | Value = "denoised",
     tilt: float = 1.0,
-    guidance: float = 1.0,
+    guidance: GuidanceLike = 1.0,
     seed: int = 0,
     pool: Pool | None = None,
 ) -> Profile:

@@ -21,6 +21,7 @@ from itscale.errors import ConfigError
 from itscale.methods import Method, Profile
 from itscale.models.base import Model
 from itscale.models.composition import Composition
+from itscale.models.guidance import GuidanceLike
 from itscale.models.masked import MaskedModel
 from itscale.noise import Noise
 from itscale.pools import Local, Pool
@@ -59,7 +60,7 @@ def sample(
     value: str | Value = "denoised",
     tilt: float | Literal["auto"] = 1.0,
     condition: Any = None,
-    guidance: float = 1.0,
+    guidance: GuidanceLike = 1.0,
     held_out: Any = None,
     budget: Budget | None = None,
     groups: int | Sequence[int] = 1,
@@ -94,7 +95,8 @@ def sample(
             ``itscale.values``. It changes what early scores cost and tell, not what they lead to.
         tilt: exponent on the reward, >= 0; ``"auto"`` scales it by the spread of 16 unguided samples.
         condition: one condition for all groups, or a list with one per group.
-        guidance: classifier-free guidance weight; 1 is the plain conditional model.
+        guidance: classifier-free guidance weight; 1 is the plain conditional model. ``models.Guidance`` says
+            more: rescaled, projected, or given at some noise levels alone.
         held_out: a reward that only looks at the final samples.
         budget: limits per group.
         groups: how many independent runs, or their absolute indices.
@@ -163,7 +165,7 @@ def sample(
         "groups": group_ids.tolist(),
         "tilt": tilt,
         "condition": describe(conditions),
-        "guidance": guidance,
+        "guidance": describe(guidance),
         "reward": None if scorer is None else scorer.name,
         "held_out": None if judge is None else judge.name,
         "budget": describe(budget),
@@ -212,6 +214,7 @@ def sample(
             ledger=Ledger(len(group_ids), budget),
             event_shape=tuple(setup.model.event_shape),
             rows_per_look=setup.model.rows_per_look,
+            rows_at=setup.cost.rows_at,
             tilt=float(prelude["tilt"]),
             has_reward=scorer is not None,
             has_gradient=scorer is not None and scorer.gradient_ready and setup.forecast is None,

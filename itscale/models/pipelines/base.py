@@ -24,6 +24,7 @@ from itscale.interpolants import Interpolant, Linear, Table
 from itscale.models.algebra import Composable
 from itscale.models.base import Given
 from itscale.models.conditions import Conditions, Encoding, repeated
+from itscale.models.guidance import GuidanceLike
 from itscale.models.pipelines.decoding import Latents, decoded
 from itscale.models.pipelines.paths import path_of, prediction_of
 from itscale.models.pipelines.requests import Request, read_request
@@ -300,7 +301,7 @@ class PipelineModel(Composable, ABC):
         with torch.no_grad():
             return self.packed(self.latents.encoded(images.to(self.device) * 2 - 1)).float()
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         return Given(self, condition, guidance)
 
     def scheduler(self, steps: int) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from itscale.errors import ConfigError
 from itscale.models.base import Given
 from itscale.models.conditions import Conditions
+from itscale.models.guidance import GuidanceLike, told
 from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.requests import Request
 from itscale.models.pipelines.shifts import shift_exponent
@@ -75,7 +76,7 @@ class Flux(PipelineModel):
     def token_count(self) -> int:
         return self.event_shape[0]
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         """Bind a condition; the weight goes to dev's network unless ``true_guidance`` is set.
 
         Raises:
@@ -89,7 +90,7 @@ class Flux(PipelineModel):
                 "guidance "
                 "out, or load with true_guidance=True for two rows per look"
             )
-        return Given(replace(self, embedded_guidance=float(guidance)), condition, 1.0)
+        return Given(replace(self, embedded_guidance=told(guidance)), condition, 1.0)
 
     def embed(self, request: Request) -> Mapping[str, Tensor]:
         length = self.max_sequence_length or (512 if self.takes_guidance else 256)

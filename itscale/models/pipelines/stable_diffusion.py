@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itscale.models.base import Given
 from itscale.models.conditions import Conditions
+from itscale.models.guidance import GuidanceLike, told
 from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.requests import Request
 from itscale.types import sent
@@ -129,7 +130,7 @@ class StableDiffusion(PipelineModel):
         weight = torch.tensor([self.embedded_guidance - 1.0])
         return self.pipe.get_guidance_scale_embedding(weight, embedding_dim=size)
 
-    def given(self, condition: Any, guidance: float = 1.0) -> Given:
+    def given(self, condition: Any, guidance: GuidanceLike = 1.0) -> Given:
         if self._embedding is None or guidance == 1.0:
             return Given(self, condition, guidance)
-        return Given(replace(self, embedded_guidance=float(guidance)), condition, 1.0)
+        return Given(replace(self, embedded_guidance=told(guidance)), condition, 1.0)

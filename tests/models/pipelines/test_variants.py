@@ -8,8 +8,9 @@ import torch
 
 import itscale
 from itscale.errors import ConfigError
+from itscale.models import Guidance
 from itscale.models.pipelines import tiny
-from tests.models.pipelines.calls import NEGATIVE, STEPS, Call
+from tests.models.pipelines.calls import CALLS, NEGATIVE, STEPS, Call
 from tests.models.pipelines.setting import PROMPT, TOLERANCE, latents_of, pipe_of, sampled
 from tests.models.pipelines.test_parity import size_of
 
@@ -201,3 +202,41 @@ def test_experts_share_one_call_of_the_network():
     result = itscale.sample(product, particles=2, steps=3)
     assert result.spent.network_calls == 3
     assert result.spent.total("model_rows") == 2 * 2 * 3
+
+
+def test_rescaled_guidance_is_the_pipeline_s_own(monkeypatch):
+    rule = Guidance(weight=7.5, rescale=0.7)
+    call = Call({"prompt": PROMPT, "guidance_scale": 7.5, "guidance_rescale": 0.7}, {"guidance": rule})
+    pipe = pipe_of("stable-diffusion")
+    mine, model = agree(pipe, call, monkeypatch), itscale.load(pipe)
+    plain = sampled(model, latents_of(model), STEPS, guidance=7.5)
+    assert float((mine - plain).abs().max()) > 0.01
+
+
+GUIDED = (
+    "stable-diffusion",
+    "stable-diffusion-xl",
+    "stable-diffusion-3",
+    "flux",
+    "pixart",
+    "dit",
+    "wan",
+    "ltx",
+)
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_every_family_takes_a_limited_and_projected_guidance(family):
+    call = CALLS[family]
+    options = {**call.options, **({"true_guidance": True} if family == "flux" else {})}
+    model = itscale.load(pipe_of(family), **options)
+    rule = Guidance(weight=4.0, parallel=0.0, norm=5.0, rescale=0.5, interval=(0.1, 3.0))
+    settings = {"condition": PROMPT, **call.settings, "guidance": rule, "steps": 4, "n": 2}
+    result = itscale.sample(model, **settings)
+    assert result.states.isfinite().all()
+    assert 8 < result.spent.model_rows[0] < 16
+
+
+def test_a_network_that_is_told_its_weight_takes_no_more():
+    with pytest.raises(ConfigError, match="true_guidance"):
+        itscale.load(pipe_of("flux")).given("a cat", Guidance(weight=3.0, rescale=0.5))
