@@ -188,7 +188,7 @@ class MoveWorker(CompositionWorker):
                 self._count(here, to)
                 return self._evaluate(y, to, at.group[here])
 
-            move = placed(kernel, Surroundings(self.decode, group))(here, past, step, look, z)
+            move = placed(kernel, Surroundings(self.decode, at.group[chosen]))(here, past, step, look, z)
             if self.process.remembers:
                 assert isinstance(k, int), "rows that remember are moved level by level"
                 move = self._settled(here, move, k, is_own=kernel is self.kernel and not stays, stays=stays)

@@ -165,7 +165,7 @@ def test_chains_that_draw_hand_over_their_best_child_where_it_beats_them():
 
 @pytest.mark.parametrize("name", ["dts", "dts-star"])
 def test_a_tree_hands_over_its_best_roll_outs(name):
-    """What a round found is never lost: the best reward does not fall, and roll-outs under way do not count."""
+    """What a round found is not lost: the best reward never falls, and roll-outs under way do not count."""
     method = replace(METHODS[name], particles=4, walkers=2)
     answers = [run(method, on_step=stop_after(k)) for k in range(STEPS, moves_of(method))]
     for earlier, later in itertools.pairwise(answers):
