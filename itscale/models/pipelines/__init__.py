@@ -21,6 +21,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "consistency": ("consistency", "Consistency"),
     "wan": ("wan", "Wan"),
     "ltx": ("ltx", "LTX"),
+    "modular": ("modular", "Modular"),
 }
 """Name -> file and class."""
 

@@ -365,6 +365,15 @@ def ltx() -> Any:
     )
 
 
+def modular() -> Any:
+    """The modular pipeline of SD3 in small, for the path of families without an adapter."""
+    pipe = library("diffusers").modular_pipelines.StableDiffusion3AutoBlocks().init_pipeline()
+    parts = stable_diffusion_3().components
+    pipe.update_components(**{name: part for name, part in parts.items() if name in pipe.components})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 TINY: dict[str, Callable[[], Any]] = {
     "stable-diffusion": stable_diffusion,
     "stable-diffusion-xl": stable_diffusion_xl,
@@ -378,5 +387,6 @@ TINY: dict[str, Callable[[], Any]] = {
     "consistency": consistency,
     "wan": wan,
     "ltx": ltx,
+    "modular": modular,
 }
 """Family -> what builds a tiny pipeline of it."""

@@ -107,6 +107,24 @@ def consistency(pipe: Any, latents: Tensor) -> Tensor:
     return 2 * pixels - 1
 
 
+def modular(pipe: Any, latents: Tensor) -> Tensor:
+    """The modular pipeline with its own guider, which the adapter switches off."""
+    own = pipe.guider
+    pipe.update_components(guider=diffusers.ClassifierFreeGuidance(guidance_scale=5.0))
+    state = pipe(
+        prompt=PROMPT,
+        negative_prompt=NEGATIVE,
+        latents=latents,
+        num_images_per_prompt=len(latents),
+        num_inference_steps=STEPS,
+        height=32,
+        width=32,
+        output_type="latent",
+    )
+    pipe.update_components(guider=own)
+    return state.get("images")
+
+
 TEXT = {"prompt": PROMPT, "guidance_scale": 5.0}
 NEGATED = {"condition": {"prompt": PROMPT, "negative_prompt": NEGATIVE}, "guidance": 5.0}
 VIDEO = {"num_images_per_prompt": None, "height": 16, "width": 16, "num_frames": 9, **TEXT}
@@ -135,4 +153,5 @@ CALLS: dict[str, Call] = {
         {"guidance": 5.0},
         {"height": 32, "width": 32, "frames": 9},
     ),
+    "modular": Call(settings=NEGATED, options={"height": 32, "width": 32}, run=modular),
 }
