@@ -23,6 +23,7 @@ from itscale.decoders.ordering import RULES, Rule, certainty
 from itscale.decoders.sharpening import PLAIN, Sharpening
 from itscale.errors import ConfigError
 from itscale.process.categorical import draw_tokens
+from itscale.process.masking import Masking
 from itscale.process.tokens import TokenEvaluation, TokenProcess
 
 
@@ -42,6 +43,10 @@ class FirstHitting:
             less on a composition; on a model it is the same.
         sharpening: of the tokens' laws; it changes the law of samples unless ``correct``.
         correct: weight by log p - log q of what the sharpening does. It must keep every token then.
+        times: what networks that take a time are told: ``"even"``, the share of visible positions, or
+            ``"random"``, the time at which the next position is revealed in the continuous process, drawn for
+            every sequence. For a network whose laws change with time the latter follows it as ``ancestral``
+            does with many steps; others are told nothing.
 
     Reference:
         Zheng et al. (2024), "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit
@@ -52,8 +57,11 @@ class FirstHitting:
     order: Literal["random", "adapted"] = "random"
     sharpening: Sharpening = PLAIN
     correct: bool = False
+    times: Literal["even", "random"] = "even"
 
     def __post_init__(self) -> None:
+        if self.times not in ("even", "random"):
+            raise ConfigError(f"times must be 'even' or 'random', got {self.times!r}")
         if self.order not in ("random", "adapted"):
             raise ConfigError(
                 f"order must be 'random' or 'adapted', got {self.order!r}; see solver='confidence'"
@@ -76,7 +84,14 @@ class FirstHitting:
             raise ConfigError(
                 "order='adapted' reveals one position a step: use steps=None, or order='random'"
             )
-        return EventKernel(count, tuple(quotas(process.hidden, count)), order, self.sharpening, self.correct)
+        return EventKernel(
+            count,
+            tuple(quotas(process.hidden, count)),
+            order,
+            self.sharpening,
+            self.correct,
+            process.view if self.times == "random" and process.takes_time else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +153,29 @@ class EventKernel(EvenSteps):
     order: str
     sharpening: Sharpening
     correct: bool
+    clock: Masking | None = None  # of rows that are revealed at random times; their memo is the clean share
+
+    def first_memo(self, x: Tensor, hidden: Tensor, u: Uniforms) -> Float64[Tensor, "rows one"] | None:
+        """The clean share when the first positions of a row are revealed."""
+        if self.clock is None:
+            return None
+        masks = hidden.sum(dim=1)
+        return self._next_share(x.new_zeros(len(x), dtype=torch.float64), masks, 0, u(x.shape[1]))[:, None]
+
+    def row_times(self, memo: Tensor | None) -> Float64[Tensor, " rows"] | None:
+        """What the network is told of every row; None is the time of the level."""
+        return None if self.clock is None or memo is None else self.clock.times_of(memo[:, 0].cpu())
+
+    def _next_share(self, share: Tensor, masks: Tensor, level: int, uniform: Tensor) -> Tensor:
+        """The clean share when a row's next positions are revealed: that of the last of them.
+
+        The first of n positions still hidden at a share a is revealed at ``1 - (1 - a) u^(1/n)``.
+        """
+        due = share_of(masks, level, self.steps)
+        rank = torch.arange(uniform.shape[1], device=uniform.device)
+        left = (masks[:, None] - rank).clamp(min=1)
+        gone = torch.where(rank < due[:, None], (1 - uniform).log() / left, 0.0).sum(dim=1)
+        return 1 - (1 - share) * gone.exp()
 
     def is_noisy(self, level: int) -> bool:
         return level < self.steps
@@ -145,19 +183,23 @@ class EventKernel(EvenSteps):
     def __call__(self, at: TokenEvaluation, level: int, u: Uniforms) -> TokenMove:
         # how many uniforms depends on the level alone, so that a row's do not depend on its batch
         is_single = self.most[level] == 1
-        uniform = u(2 if is_single else 2 * at.x.shape[1])
+        length = at.x.shape[1]
+        count = 2 if is_single else 2 * length
+        uniform = u(count + (length if self.clock is not None else 0))
         chosen, ratio = self._choose(at, level, uniform)
         row, column = chosen.nonzero(as_tuple=True)
         log_probs, mass = at.log_probs((row, column))
         law = self.sharpening(log_probs)
-        token = draw_tokens(
-            law.clone(), uniform[row, 1] if is_single else uniform[row, at.x.shape[1] + column]
-        )
+        token = draw_tokens(law.clone(), uniform[row, 1] if is_single else uniform[row, length + column])
         x = at.x.clone()
         x[row, column] = token
         is_weighted = at.process.powers is not None or self.correct
+        memo = None
+        if self.clock is not None and at.memo is not None:
+            left = at.masks - chosen.sum(dim=1)
+            memo = self._next_share(at.memo[:, 0], left, level + 1, uniform[:, count:])[:, None]
         return TokenMove(
-            x, self._weighed(len(x), row, token, log_probs, law, mass, ratio) if is_weighted else None
+            x, self._weighed(len(x), row, token, log_probs, law, mass, ratio) if is_weighted else None, memo
         )
 
     def log_weight(self, at: TokenEvaluation, level: int, to: Tensor) -> Float64[Tensor, " rows"]:

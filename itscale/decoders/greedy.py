@@ -132,7 +132,7 @@ class SaberKernel(EvenSteps, NoDensity):
     least: int
     confidence: str
 
-    def first_memo(self, x: Tensor, hidden: Tensor) -> Float64[Tensor, "rows memo"]:
+    def first_memo(self, x: Tensor, hidden: Tensor, u: Uniforms) -> Float64[Tensor, "rows memo"]:
         start = torch.where(hidden, 0.0, torch.nan).double()
         return torch.cat([start, start.new_zeros(len(x), 2)], dim=1)
 

@@ -112,7 +112,7 @@ class RemaskingKernel(EvenSteps):
     eta: float
     sharpening: Sharpening
 
-    def first_memo(self, x: Tensor, hidden: Tensor) -> Float64[Tensor, "rows memo"]:
+    def first_memo(self, x: Tensor, hidden: Tensor, u: Uniforms) -> Float64[Tensor, "rows memo"]:
         return torch.where(hidden, 0.0, torch.inf).double()
 
     def is_noisy(self, level: int) -> bool:

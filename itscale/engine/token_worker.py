@@ -42,7 +42,12 @@ class TokenWorker(ValuedWorker):
             drawn = self.noise.uniform(Purpose.INITIAL, address, x.shape[1]).mul_(space.size).long()
             x = torch.where(hidden, space.offset + drawn, x)
         memo = getattr(kernel, "first_memo", None)
-        return Rows(x, memo=None if memo is None else memo(x, hidden))
+        address = self._address(at, torch.arange(len(at)))
+
+        def uniforms(count: int) -> Float64[Tensor, "rows count"]:
+            return self.noise.uniform(Purpose.INITIAL, address, count)
+
+        return Rows(x, memo=None if memo is None else memo(x, hidden, uniforms))
 
     @torch.no_grad()
     def look(self, rows: Rows, level: int | Tensor, at: Place) -> tuple[Rows, Int64[Tensor, " rows"] | None]:
@@ -59,8 +64,10 @@ class TokenWorker(ValuedWorker):
         asked = needed.nonzero()[:, 0]
         raw = rows.raw
         if len(asked):
+            row_times = getattr(self.kernel, "row_times", None)
             for part, k in self._asked(asked, level):
-                found = self._evaluate(rows.x[part], k, at.group[part.cpu()]).raw
+                memo = None if row_times is None or rows.memo is None else row_times(rows.memo[part])
+                found = self._evaluate(rows.x[part], k if memo is None else memo, at.group[part.cpu()]).raw
                 if raw is None:
                     raw = found.new_zeros(len(rows), *found.shape[1:])
                 raw[part] = found

@@ -81,9 +81,14 @@ class WorkerBase:
         return here if rows.gauge is None else replace(here, fitted=rows.gauge[part])  # type: ignore[call-arg]
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
-        """Call the network once on at most one micro-batch, at levels or at a time between them (float)."""
+        """Call the network once on at most one micro-batch, at levels or at times between them (floats)."""
         condition = None if self.encoded is None else rows_of(self.encoded, group)
-        time = torch.tensor(level, dtype=torch.float64) if isinstance(level, float) else self.times[level]
+        if isinstance(level, float):
+            time = torch.tensor(level, dtype=torch.float64)
+        elif isinstance(level, Tensor) and level.is_floating_point():
+            time = level
+        else:
+            time = self.times[level]
         real = x.shape[0]
         missing = self.chunk - real if self.bitwise else 0
         self.network_calls += 1

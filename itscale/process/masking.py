@@ -159,3 +159,17 @@ class Masking:
             )
         shares[0], shares[-1] = 0.0, 1.0
         return shares
+
+    def times_of(self, shares: Float64[Tensor, " rows"]) -> Float64[Tensor, " rows"]:
+        """Times at which such shares are clean, by bisection to rounding."""
+        schedule = get_masking(self.schedule)
+        if isinstance(schedule, LinearMasking):
+            return shares
+        found = []
+        for share in shares.tolist():
+            low, high = 0.0, 1.0
+            for _ in range(50):
+                middle = (low + high) / 2
+                low, high = (middle, high) if schedule.clean(middle) < share else (low, middle)
+            found.append((low + high) / 2)
+        return torch.tensor(found, dtype=torch.float64)

@@ -239,7 +239,7 @@ def remasked_law(decoder: ReMDM, steps: int) -> tuple[Tensor, list[float]]:
     """Law of samples, and the clean share at every level, through all pairs of states."""
     kernel, process = kernel_of(decoder, MODEL, steps)
     states = MODEL.states
-    memo = kernel.first_memo(states, torch.ones_like(states, dtype=torch.bool))  # type: ignore[attr-defined]
+    memo = kernel.first_memo(states, torch.ones_like(states, dtype=torch.bool), None)  # type: ignore[attr-defined]
     raw = process.evaluate(states, torch.tensor(0.0)).raw
     at = process.evaluation(states, torch.tensor(0.0), raw, memo)
     hidden, mass = states == 4, torch.zeros(len(states), dtype=torch.float64)
