@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itscale.operators import LinearOperator, PhaseRetrieval
 from itscale.operators.metrics import best_of_symmetries, misfit, psnr, ssim
+from itscale.operators.perceptual import find_lpips
 from itscale.result import Result
 from itscale.runs.problems import Measured
 
@@ -29,9 +30,9 @@ class Posterior:
     Attributes:
         mean, std: of pixels.
         draws: a few samples by weight.
-        numbers: ``psnr`` of the mean and ``psnr_draw`` of a draw, ``ssim``, ``misfit``, ``width`` (mean of
-        std),
-            and ``coverage`` per level of ``LEVELS``.
+        numbers: ``psnr`` of the mean and ``psnr_draw`` of a draw, ``ssim``, ``lpips`` of a draw (None where
+            the library or its weights are missing), ``misfit``, ``width`` (mean of std), and ``coverage`` per
+            level of ``LEVELS``.
     """
 
     mean: Tensor
@@ -57,10 +58,12 @@ def posterior(result: Result, given: Measured) -> Posterior:
     chosen = _spread_draws(w, max(SHOWN, 8))
     draws = x[chosen]
     fidelity = ssim(mean[None], truth) if min(truth.shape[-2:]) >= 11 else torch.full((1,), torch.nan)
+    look = find_lpips()
     numbers = {
         "psnr": float(psnr(mean[None], truth)),
         "psnr_draw": float(psnr(draws, truth).mean()),
         "ssim": float(fidelity),
+        "lpips": None if isinstance(look, str) else float(look(draws, truth).mean()),
         "misfit": float((w * misfit(x, given.likelihood)).sum()),
         "width": float(std.mean()),
         "coverage": dict(zip(map(str, LEVELS), coverage(x, w, given.truth), strict=True)),

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itscale import __version__
+from itscale.operators.perceptual import find_lpips
 from itscale.runs import documents, plots
 from itscale.runs.comparison import MARKERS, PALETTE
 from itscale.runs.posterior import LEVELS
-from itscale.runs.posterior_table import Line, Mean, calibration, lines
+from itscale.runs.posterior_table import Line, Mean, calibration, lines, truth_of
 from itscale.runs.record import RunRecord
 from itscale.runs.records import write_text
 
@@ -58,6 +59,8 @@ def write_page(records: list[RunRecord]) -> Path:
         pictures=pictures,
         lines=[_plain(line) for line in found],
         levels=[f"{level:.0%}" for level in LEVELS],
+        truths=len({truth_of(row) for row in rows if "posterior" in row}),
+        no_lpips=_why_no_lpips(found),
         calibration=plots.to_svg(curve, "calibration"),
         warnings=[text for record in records for text in record.warnings],
         failures=[failure for record in records for failure in record.failures],
@@ -65,6 +68,14 @@ def write_page(records: list[RunRecord]) -> Path:
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _why_no_lpips(found: list[Line]) -> str:
+    """What is missing for LPIPS, in one line; empty where it was computed."""
+    if any(cell["posterior"].get("lpips") is not None for line in found for cell in line.cells):
+        return ""
+    look = find_lpips()
+    return look if isinstance(look, str) else "it was not there when the run was made"
 
 
 def posterior_grid(found: list[Line], homes: dict[str, Path]) -> Figure:
@@ -147,6 +158,7 @@ def _plain(line: Line) -> dict[str, Any]:
         "psnr": line.mean("psnr").text(1),
         "psnr_draw": line.mean("psnr_draw").text(1),
         "ssim": line.mean("ssim").text(2),
+        "lpips": line.mean("lpips").text(3),
         "misfit": line.mean("misfit").text(2),
         "width": line.mean("width").text(3),
         "ess": line.mean("ess").text(1),

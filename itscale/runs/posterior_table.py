@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from itscale.runs import documents
 from itscale.runs.posterior import LEVELS
 from itscale.runs.table import number
 
@@ -90,15 +91,29 @@ def posterior_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def calibration(rows: Iterable[dict[str, Any]]) -> dict[str, list[Mean]]:
-    """Per method, the coverage at each of ``LEVELS`` over all problems and truths."""
+    """Per method, the coverage at each of ``LEVELS`` over all problems and truths.
+
+    Cells of one seed measure the same truth and are no independent witnesses: errors are those of clusters.
+    """
     by_method: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if "posterior" in row:
             by_method.setdefault(row["method"], []).append(row)
     return {
-        method: [mean(c["posterior"]["coverage"][str(level)] for c in cells) for level in LEVELS]
+        method: [
+            clustered_mean((truth_of(c), c["posterior"]["coverage"][str(level)]) for c in cells)
+            for level in LEVELS
+        ]
         for method, cells in by_method.items()
     }
+
+
+def truth_of(row: dict[str, Any]) -> str:
+    """What cells that measure the same truth have in common."""
+    config = row["config"]
+    return documents.canonical(
+        {"model": config["model"], "seed": config["run"]["seed"], "steps": config["run"]["steps"]}
+    )
 
 
 def problem_label(row: dict[str, Any]) -> str:
@@ -109,7 +124,28 @@ def problem_label(row: dict[str, Any]) -> str:
     return ", ".join([str(problem["name"]), *extra])
 
 
-def mean(values: Iterable[float]) -> Mean:
+def clustered_mean(values: Iterable[tuple[str, float]]) -> Mean:
+    """Mean of all values and its standard error where those of one cluster depend on one another.
+
+    Reference:
+        Liang and Zeger (1986), "Longitudinal Data Analysis Using Generalized Linear Models": the sum of
+        squares of the clusters' summed residuals, times G / (G - 1) for G clusters.
+    """
+    clusters: dict[str, list[float]] = {}
+    for name, value in values:
+        if math.isfinite(value):
+            clusters.setdefault(name, []).append(value)
+    count, g = sum(map(len, clusters.values())), len(clusters)
+    if not count:
+        return Mean(math.nan, math.nan)
+    m = sum(map(sum, clusters.values())) / count
+    if g < 2:
+        return Mean(m, math.nan)
+    square = sum(sum(v - m for v in cluster) ** 2 for cluster in clusters.values())
+    return Mean(m, math.sqrt(g / (g - 1) * square) / count)
+
+
+def mean(values: Iterable[float | None]) -> Mean:
     """Mean and standard error of what is known."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     if not known:
@@ -120,5 +156,5 @@ def mean(values: Iterable[float]) -> Mean:
     return Mean(m, math.sqrt(sum((v - m) ** 2 for v in known) / (len(known) - 1) / len(known)))
 
 
-def _value(cell: dict[str, Any], name: str) -> float:
-    return cell["posterior"][name] if name in cell["posterior"] else cell[name]
+def _value(cell: dict[str, Any], name: str) -> float | None:
+    return cell["posterior"].get(name, cell.get(name))

@@ -54,8 +54,9 @@ from itscale.operators import (
     PoissonLikelihood,
 )
 from itscale.operators.metrics import best_of_symmetries, misfit, psnr, ssim
+from itscale.operators.perceptual import NETS, Perceptual, find_lpips
 from itscale.runs.posterior import LEVELS, coverage
-from itscale.runs.posterior_table import lines
+from itscale.runs.posterior_table import clustered_mean, lines, mean
 from itscale.runs.recipes import recipe_path
 from tests.engine.setting import Network
 from tests.engine.test_reproducibility import EQUAL, TENSORS
@@ -310,7 +311,9 @@ def test_a_run_reports_posteriors(tmp_path):
     summary = runs.run(small(), out=tmp_path / "run")
     assert summary.exit_code == 0
     row = summary.rows[0]
-    assert row["posterior"].keys() == {"psnr", "psnr_draw", "ssim", "misfit", "width", "coverage"}
+    assert row["posterior"].keys() == {
+        "psnr", "psnr_draw", "ssim", "lpips", "misfit", "width", "coverage",
+    }  # fmt: skip
     found = lines(summary.rows)
     assert [(line.problem, line.method, len(line.cells)) for line in found] == [
         ("super-resolution", "smc", 2),
@@ -324,6 +327,8 @@ def test_a_run_reports_posteriors(tmp_path):
     assert not np.array_equal(by_seed[0]["truth"], by_seed[1]["truth"])
     page = runs.report(tmp_path / "run").read_text()
     assert "Are the intervals right?" in page
+    assert "over 2 truths, each measured in several ways" in page
+    assert ("No LPIPS: " in page) == (row["posterior"]["lpips"] is None)
     assert "http" not in page.split("<body>")[1].replace("http://www.w3.org", "")
     assert (tmp_path / "run" / "posterior-super-resolution.png").exists()
     assert (tmp_path / "run" / "calibration.png").exists()
@@ -378,6 +383,45 @@ def test_fidelity_agrees_with_its_definitions():
         ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
 
 
+def test_lpips_says_what_it_lacks(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    found = find_lpips()
+    assert isinstance(found, str)
+    assert "alexnet" in found or "not installed" in found
+    assert "\n" not in found
+    with pytest.raises(ConfigError, match=r"LPIPS with 'vgg': "):
+        Perceptual("vgg")
+    with pytest.raises(ConfigError, match="net must be one of alex, vgg, squeeze"):
+        Perceptual("alexnet")
+
+
+@pytest.mark.slow
+def test_lpips_is_the_library_s(monkeypatch, tmp_path):
+    """With a network of random weights in the cache: zero for equal pictures, one by one as all at once."""
+    image = pytest.importorskip("torchmetrics.functional.image")
+    vision = pytest.importorskip("torchvision.models")
+    models = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
+    urls = {net: vision.get_model_weights(name)["IMAGENET1K_V1"].url for net, name in models.items()}
+    assert all(url.endswith("/" + NETS[net]) for net, url in urls.items())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    home = tmp_path / "hub" / "checkpoints"
+    home.mkdir(parents=True)
+    torch.save(vision.squeezenet1_1(weights=None).state_dict(), home / "squeezenet1_1-b8a52dc0.pth")
+    look = find_lpips()
+    assert look == Perceptual("squeeze")
+    truth = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noisy = (truth + 0.2 * torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    found = look(noisy, truth)
+    theirs = [
+        image.learned_perceptual_image_patch_similarity(one[None], truth, net_type="squeeze", normalize=True)
+        for one in noisy
+    ]
+    torch.testing.assert_close(found.float(), torch.stack(theirs), rtol=1e-4, atol=1e-6)
+    assert float(look(truth, truth)) == 0
+    small = look(noisy[:1, :1, :28, :28], truth[:, :1, :28, :28])  # grey and smaller than the networks take
+    assert float(small) > 0
+
+
 @pytest.mark.slow
 def test_fidelity_agrees_with_the_library():
     metrics = pytest.importorskip("torchmetrics.functional.image")
@@ -412,6 +456,19 @@ def test_coverage_is_that_of_the_intervals():
     error = right.std(0) / 40**0.5  # truths are independent, projections of one truth are not
     assert bool(((right.mean(0) - torch.tensor(LEVELS)).abs() < 4.89 * error).all())
     assert float(held(0.5).mean(0)[2]) < 0.75  # half as wide as they should be
+
+
+def test_errors_are_those_of_clusters():
+    """Whole clusters of equal values are as good as one value each; alone they are the usual error."""
+    values = [0.2, 0.9, 0.4, 0.7]
+    usual = mean(values)
+    alone = clustered_mean((str(i), v) for i, v in enumerate(values))
+    copied = clustered_mean((str(i), v) for i, v in enumerate(values) for _ in range(5))
+    for found in (alone, copied):
+        assert found.value == pytest.approx(usual.value)
+        assert found.error == pytest.approx(usual.error)
+    assert math.isnan(clustered_mean([("a", 0.3), ("a", 0.5)]).error)
+    assert math.isnan(clustered_mean([]).value)
 
 
 def test_coverage_counts_weights_and_not_samples():
