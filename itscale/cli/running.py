@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from itscale.cli.early import ending_early
 from itscale.cli.failures import INTERRUPTED
 from itscale.cli.output import console, note, print_json, print_line, stdout_kept_clean
 
@@ -50,7 +51,8 @@ def run(
 ) -> None:
     """Run a recipe or a configuration file into a folder of its own."""
     overrides = [*(overrides or []), *pool_overrides(pool)]
-    execute(Work(source, overrides, out, resume, dry_run, as_json, ["run", source]))
+    with ending_early():
+        execute(Work(source, overrides, out, resume, dry_run, as_json, ["run", source]))
 
 
 def demo(
@@ -63,7 +65,8 @@ def demo(
 ) -> None:
     """Run the recipe 'quickstart': steer handwritten digits, on a CPU, without a network."""
     overrides = [*(overrides or []), *pool_overrides(pool)]
-    execute(Work("quickstart", overrides, out, resume, dry_run, as_json, ["demo"]))
+    with ending_early():
+        execute(Work("quickstart", overrides, out, resume, dry_run, as_json, ["demo"]))
 
 
 def pool_overrides(pool: str | None) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -16,6 +18,7 @@ class Step:
 
     Attributes:
         ancestors: per particle, the slot of its ancestor in the population of the step before.
+        pool: what the pool has to say of the step, such as bytes that moved between shards.
     """
 
     level: int
@@ -26,3 +29,4 @@ class Step:
     nfe: int
     best_reward: float
     ancestors: Int64[Tensor, "g n"]
+    pool: Mapping[str, Any] = field(default_factory=dict)

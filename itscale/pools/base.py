@@ -101,6 +101,10 @@ class OpenPool(Protocol):
         """Counts that only the workers know: padding rows, network calls."""
         ...
 
+    def since_last(self) -> dict[str, Any]:
+        """What happened since this was called last, as plain values; empty if there is nothing to say."""
+        ...
+
     def report(self) -> tuple[dict[str, Any], list[str]]:
         """What the pool has to say of the run: plain values by name, and warnings."""
         ...

@@ -106,6 +106,9 @@ class OpenLocal:
     def counters(self) -> dict[str, int]:
         return self.worker.counters()
 
+    def since_last(self) -> dict[str, Any]:
+        return {}
+
     def report(self) -> tuple[dict[str, Any], list[str]]:
         return {}, list(self.remarks)
 

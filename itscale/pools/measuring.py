@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
+from itscale.pools.metrics import WORTH
 from itscale.pools.open_ray import OpenRay
 from itscale.pools.ray_pool import Ray
 
 ROWS = 32
 SIZES = {"64 KiB": 2**14, "1 MiB": 2**18}  # float32 numbers of a row
-WORTH = 20.0
-"""A step's forward time as a multiple of the overhead, from which sharding loses less than 5 %."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FULL = 0.7  # share of the shared memory above which a reader is told
+WORTH = 20.0
+"""A step's forward time as a multiple of the overhead, from which sharding loses less than 5 %."""
+HINT, HINT_SECONDS = 0.1, 5.0
+"""Share of the time beside computing, and length of a run, from which a reader is told what is faster."""
+COUNTED = ("acts", "rows_moved", "rows_taken", "bytes_moved", "recoveries", "acts_repeated")
 
 
 @dataclass
@@ -38,6 +43,8 @@ class Metrics:
     acts_repeated: int = 0
     losses: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    _before: dict[str, float] = field(default_factory=dict)
 
     def acted(self, verb: str, wall: float, answers: Sequence[Any]) -> None:
         """Count an act that has been answered."""
@@ -74,6 +81,16 @@ class Metrics:
         """Share of the time in which no shard computed for the run."""
         return max(0.0, 1 - self.busy / self.wall) if self.wall else 0.0
 
+    def since_last(self) -> dict[str, Any]:
+        """What was counted since this was called last: a step of the method."""
+        now = {name: getattr(self, name) for name in (*COUNTED, "wall", "busy")}
+        facts = {name: count - self._before.get(name, 0) for name, count in now.items()}
+        self._before, self.steps = now, self.steps + 1
+        wall, busy = facts.pop("wall"), facts.pop("busy")
+        facts["seconds"], facts["computing"] = round(wall, 5), round(busy, 5)
+        facts["overhead_ratio"] = round(max(0.0, 1 - busy / wall), 4) if wall else 0.0
+        return facts
+
     def summary(self) -> dict[str, Any]:
         """Plain values, for results and tables."""
         return {
@@ -98,6 +115,13 @@ class Metrics:
             found.append(
                 f"shards were lost {self.recoveries} times and the run went on from its last snapshot; "
                 f"results are those of an undisturbed run. The last reason: {self.losses[-1]}"
+            )
+        if self.overhead > HINT and self.wall > HINT_SECONDS and self.steps:
+            beside = (self.wall - self.busy) / self.steps
+            found.append(
+                f"{100 * self.overhead:.0f} % of the time no shard computed: {1000 * beside:.0f} ms a step. "
+                f"Shards are worth it where a step computes for {WORTH * beside:.2g} s or more; below, "
+                "pool.name=local, or whole cells for workers (itscale sweep --pool), take less"
             )
         if self.store and self.largest_act > FULL * self.store:
             found.append(

@@ -17,6 +17,7 @@ from itscale.pools import wire
 from itscale.pools.acts import Act, Errand, Log
 from itscale.pools.base import Held
 from itscale.pools.crew import Berth, Crew
+from itscale.pools.exported import Exported
 from itscale.pools.metrics import Metrics
 from itscale.pools.placement import contiguous, place_children, position_in_shard
 from itscale.pools.private_folder import PrivateFolder
@@ -93,6 +94,7 @@ class OpenRay:
         self.dropped: list[Name] = []
         self.metrics = Metrics(count, ray.cluster_resources().get("object_store_memory", 0.0))
         self.warnings: list[str] = []
+        self._exported = Exported() if pool.prometheus else None
         self._acts = 0
         self._counters: list[dict[str, int]] = [{}] * count
         where = {"microbatch": pool.microbatch, "bitwise": pool.bitwise, "device": pool.device}
@@ -184,6 +186,13 @@ class OpenRay:
             for name, count in counters.items():
                 found[name] = found.get(name, 0) + count
         return found
+
+    def since_last(self) -> dict[str, Any]:
+        """What the step cost and moved, and losses in it; also told to Prometheus, if that was asked for."""
+        facts = self.metrics.since_last()
+        if self._exported is not None:
+            self._exported.tell(facts)
+        return facts
 
     def report(self) -> tuple[dict[str, Any], list[str]]:
         """Figures of the run, and warnings."""

@@ -47,6 +47,8 @@ class Ray:
             machine, and elsewhere means none: a recovery then repeats the run from its start.
         snapshot_every: calls between snapshots; a step of a method takes about three.
         max_recoveries: after which a run fails.
+        prometheus: tell Ray's metrics what every step cost, which exports them to Prometheus; needs a cluster
+            with a dashboard agent, ``ray[default]``.
     """
 
     address: str = "local"
@@ -65,6 +67,7 @@ class Ray:
     snapshots: str | None = None
     snapshot_every: int = 15
     max_recoveries: int = 10
+    prometheus: bool = False
 
     def __post_init__(self) -> None:
         for name in ("shards", "microbatch", "threads", "snapshot_every"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Progress:
         ess: mean effective sample size over groups.
         best: highest reward among the particles; NaN before the first score.
         nfe: spent per group so far.
+        pool: what a sharded pool has to say of the move.
     """
 
     rows: list[dict[str, Any]]
@@ -38,6 +39,7 @@ class Progress:
     ess: float
     best: float
     nfe: int
+    pool: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
     def on_step(step: Step) -> None:
         ess = float(step.ess.mean())
         rows = trace_rows(cell, step)
-        on_progress(Progress(rows, step.level, step.steps, ess, step.best_reward, step.nfe))
+        on_progress(Progress(rows, step.level, step.steps, ess, step.best_reward, step.nfe, step.pool))
 
     result = sample(
         cell.model.load(),

@@ -38,6 +38,9 @@ class Recorder:
     def moved(self, *moves: tuple[Cell, Progress]) -> None:
         """Cells have come on."""
         self.store.add_trace([row for _, progress in moves for row in progress.rows])
+        shards = [{"cell": cell.key, "level": p.level, **p.pool} for cell, p in moves if p.pool]
+        if shards:
+            self.store.add_shards(shards)
         for cell, p in moves:
             self.tell(StepDone(*self._place(cell), p.level, p.steps, p.ess, p.best, p.nfe))
 

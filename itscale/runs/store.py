@@ -21,7 +21,9 @@ from itscale.runs.facts import facts
 from itscale.runs.planning import CellPlan
 
 OUTPUTS = Path("outputs")
-SAMPLES, TRACE, CONTENTS = "samples.jsonl", "trace.jsonl", "cells.json"
+SAMPLES, TRACE, SHARDS, CONTENTS = "samples.jsonl", "trace.jsonl", "shards.jsonl", "cells.json"
+ROWS = (SAMPLES, TRACE, SHARDS)
+"""Files with rows of all cells; the last one is there if particles were sharded."""
 FIRST = ("lock.json", CONTENTS, "cells", "images", "env.json", "config.yaml", tasks.TASKS)
 """What a run writes before anything else; a kill may leave some of it without the configuration."""
 MOST_WRITERS = 16
@@ -84,9 +86,9 @@ class Store:
             records.write_text(stated, header + config.to_yaml())
         if share is None:
             self._reopen_incomplete()
-            tasks.absorb(folder, (SAMPLES, TRACE), _drop)
+            tasks.absorb(folder, ROWS, _drop)
         done = set(self.done())
-        for name in (SAMPLES, TRACE):
+        for name in ROWS:
             records.keep(self.rows / name, lambda row: row["cell"] in done)
 
     def _check_same(self, resume: bool) -> None:
@@ -140,9 +142,13 @@ class Store:
     def add_trace(self, rows: list[dict[str, Any]]) -> None:
         records.append(self.rows / TRACE, rows)
 
+    def add_shards(self, rows: list[dict[str, Any]]) -> None:
+        """Write what moves of sharded particles cost and moved from shard to shard."""
+        records.append(self.rows / SHARDS, rows)
+
     def forget(self, key: str) -> None:
         """Remove the rows of a cell that will start again."""
-        for name in (SAMPLES, TRACE):
+        for name in ROWS:
             records.keep(self.rows / name, lambda row: row["cell"] != key)
 
     def cell_folder(self, key: str) -> Path:
@@ -155,7 +161,7 @@ class Store:
 
         The disk is waited for once for all rows, and once more for summaries, which are written side by side.
         """
-        for name in (SAMPLES, TRACE):
+        for name in ROWS:
             records.flush(self.rows / name)
         if len(cells) == 1:
             self._finish_cell(*cells[0])
@@ -183,7 +189,7 @@ class Store:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the run's summary, and Parquet where it can be; rows come in the order of the cells."""
         places = {cell.key: cell.index for cell in self.config.cells}
-        for name in (SAMPLES, TRACE):
+        for name in ROWS:
             records.sort(self.folder / name, lambda row: places.get(row["cell"], len(places)))
             records.write_parquet(self.folder / name)
         records.write_json(self.folder / "summary.json", summary)

@@ -113,7 +113,9 @@ def absorb(folder: Path, names: tuple[str, ...], keep: Callable[[Path, set[str]]
         keep(folder / name, set(marked))
         for task in sorted(set(marked.values())):
             rows = records.read_lines(folder / TASKS / task / name)
-            records.append(folder / name, (row for row in rows if marked.get(row["cell"]) == task))
+            mine = [row for row in rows if marked.get(row["cell"]) == task]
+            if mine:
+                records.append(folder / name, mine)
         records.flush(folder / name)
     for cell in marked:
         (folder / "cells" / cell / MARK).unlink()

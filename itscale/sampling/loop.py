@@ -108,6 +108,7 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
     if densities is not None:
         mean = (normalise(p.log_weights)[..., None] * densities).sum(dim=1)  # over particles
         followed = {"log_densities": mean.tolist()}
+    facts = engine.pool.since_last()
     return {
         "level": level,
         "t": float(engine.times[level]),
@@ -121,6 +122,7 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
         "nfe": int(engine.ledger.per_group["nfe"].max()),
         "seconds": round(engine.ledger.seconds, 4),
         **followed,
+        **({"pool": facts} if facts else {}),
         **balance(p, math.prod(engine.event_shape)),
     }
 
@@ -131,4 +133,5 @@ def _step(engine: Engine, p: Particles, row: dict[str, Any]) -> Step:
     best = math.nan if best is None else best
     # origins point into the population that moved; that one's point into the population of the step before
     ancestors = engine.ancestors[-1].gather(1, p.origin) if engine.ancestors else p.origin
-    return Step(row["level"], engine.steps, row["t"], p, ess, row["nfe"], best, ancestors)
+    pool = row.get("pool", {})
+    return Step(row["level"], engine.steps, row["t"], p, ess, row["nfe"], best, ancestors, pool)

@@ -130,3 +130,14 @@ def test_budgets_are_obeyed_across_shards(pool):
     budget = itscale.Budget(nfe=53)
     method = RBF(particles=3)
     assert_same(run(method, pool(2), budget=budget), local(method, budget=budget))
+
+
+def test_every_step_says_what_it_moved(pool):
+    method = SMC(particles=9, ess_threshold=1.0)
+    result = run(method, pool(4, prometheus=True))
+    whole, steps = result.notes["pool"], [row["pool"] for row in result.trace]
+    assert len(steps) == 7
+    for name in ("rows_moved", "rows_taken", "recoveries"):
+        assert sum(step[name] for step in steps) == whole[name]
+    assert whole["rows_moved"] > 0
+    assert_same(result, local(method))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from itscale.pools import Local
@@ -47,3 +49,8 @@ def test_sharded_particles(configuration, here, pool, tmp_path):
     there = run(configuration, out=tmp_path / "there", pool=pool(2, microbatch=16))
     assert shown(there) == shown(here)
     assert len(next(iter(shown(here).values()))) == len(configuration.cells)
+    moves = [json.loads(line) for line in (there.folder / "shards.jsonl").read_text().splitlines()]
+    trace = [json.loads(line) for line in (there.folder / "trace.jsonl").read_text().splitlines()]
+    assert {(m["cell"], m["level"]) for m in moves} == {(t["cell"], t["level"]) for t in trace}
+    assert all(0 <= m["overhead_ratio"] <= 1 for m in moves)
+    assert not (here.folder / "shards.jsonl").exists()

@@ -59,5 +59,6 @@ def test_molecules_of_a_network_are_the_same(shards, pool):
             itscale.load("molecules-tiny"), reward="qed", method="smc", n=6, steps=8, tilt=10.0, pool=where
         )
 
-    mine = molecules(pool(shards))
-    assert mine.samples == molecules(Local(microbatch=8, bitwise=True)).samples
+    mine, theirs = molecules(pool(shards)), molecules(Local(microbatch=8, bitwise=True))
+    assert_same(mine, theirs)
+    assert mine.texts == theirs.texts
