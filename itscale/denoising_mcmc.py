@@ -55,7 +55,7 @@ class DenoisingMCMC:
 
     Reference:
         Kim and Ye (2023), "Denoising MCMC for Accelerating Diffusion-Based Generative Models",
-        arXiv:2209.14593, Algorithm 1.
+        arXiv:2209.14593, its Langevin-Gibbs sampler.
     """
 
     step: float = 0.2

@@ -33,7 +33,7 @@ class TrajectoryVariance:
 
     Reference:
         Aithal et al. (2024), "Understanding Hallucinations in Diffusion Models through Mode Interpolation",
-        arXiv:2406.09358, eq. (5).
+        arXiv:2406.09358, its metric.
     """
 
     model: Model

@@ -20,7 +20,7 @@ class VE(Interpolant):
     denoised sample.
 
     Reference:
-        Song et al. (2021), arXiv:2011.13456, eq. (31). Defaults: its CIFAR-10 models.
+        Song et al. (2021), arXiv:2011.13456, its VE SDE. Defaults: its CIFAR-10 models.
     """
 
     sigma_min: float = 0.01

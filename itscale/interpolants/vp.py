@@ -21,7 +21,7 @@ class VP(Interpolant):
 
     Reference:
         Song et al. (2021), "Score-Based Generative Modeling through Stochastic Differential Equations",
-        arXiv:2011.13456, eq. (33).
+        arXiv:2011.13456, its VP SDE.
     """
 
     beta_min: float = 0.1

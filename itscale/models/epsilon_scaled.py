@@ -31,7 +31,7 @@ class EpsilonScaled(Wrapper):
             1.0006 for EDM on CIFAR-10 with 35 evaluations, 1.0048 for Euler with 13.
 
     Reference:
-        Ning et al. (2024), "Elucidating the Exposure Bias in Diffusion Models", arXiv:2308.15321, section 5.
+        Ning et al. (2024), "Elucidating the Exposure Bias in Diffusion Models", arXiv:2308.15321.
         A departure: the published schedule is linear in the step, this one is a function of time.
     """
 

@@ -26,7 +26,8 @@ class MeanReverting(Wrapper):
         mean: what noise reverts to, shaped like an event: the degraded image in restoration.
 
     Reference:
-        Luo et al. (2023), arXiv:2301.11699, eq. (6). Li et al. (2025), "MRS", arXiv:2502.07856, for solvers.
+        Luo et al. (2023), arXiv:2301.11699, for the process. Li et al. (2025), "MRS", arXiv:2502.07856, for
+        solvers.
     """
 
     mean: Tensor

@@ -34,7 +34,7 @@ class Stitched:
 
     Reference:
         Pan et al. (2024), "T-Stitch: Accelerating Sampling in Pre-Trained Diffusion Models with Trajectory
-        Stitching", arXiv:2402.14167, section 3. Its share of label time is ``switch`` here. Its image quality
+        Stitching", arXiv:2402.14167. Its share of label time is ``switch`` here. Its image quality
         per share was not reproduced.
     """
 

@@ -98,7 +98,7 @@ class Natural:
 
     Also the optimal one, ``"optimal"``: a network's error e in velocity is ``2 e / g^2`` in the score (g of
     eta 1), so the drift is off by ``(1 + eta) e`` and the path-space error grows at ``(1 + eta)^2 |e|^2 /
-    (2 eta g^2)``, least at eta 1 (Ma et al. 2024, "SiT", arXiv:2401.08740, section 2.4). That is a bound; it
+    (2 eta g^2)``, least at eta 1 (Ma et al. 2024, "SiT", arXiv:2401.08740). That is a bound; it
     speaks neither of few steps nor of samples. Its exponent is the gain in half log-SNR; infinite where
     alpha = 0.
     """

@@ -29,7 +29,7 @@ class StudentT:
 
     Reference:
         Xu et al. (2023), "PFGM++: Unlocking the Potential of Physics-Inspired Generative Models",
-        arXiv:2302.04265, eq. (4) and proposition 1; drawn there as a beta variate, which is the same law.
+        arXiv:2302.04265, its perturbation kernel; drawn there as a beta variate, which is the same law.
     """
 
     augmented: float

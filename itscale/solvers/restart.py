@@ -217,9 +217,10 @@ class Restart:
         overlapping: allow intervals that overlap.
 
     Reference:
-        Xu et al. (2023), "Restart Sampling for Improving Generative Processes", arXiv:2306.14878,
-        Algorithm 1. ``restart_presets`` has its settings. A departure: its code lets two intervals at one
-        level overwrite each other; here that is an error.
+        Xu et al. (2023), "Restart Sampling for Improving Generative Processes", arXiv:2306.14878;
+        ``restart_presets`` has its settings. Departures: its code lets two intervals at one level overwrite
+        each other, which is an error here, and adds a churn of 0.05 inside cycles between sigma 0.01 and 1
+        unless told otherwise, of which the paper says nothing.
     """
 
     intervals: tuple[Interval, ...] = (Interval(kappa_min=0.3, kappa_max=1.0, points=3, repeats=2),)
