@@ -47,6 +47,7 @@ NFE = (5, 8, 10, 15, 20, 30, 50, 100)
 ODE_SOLVERS = ("ddim", "heun", "dpm-2", "dpm++2m", "dpm++3m", "unipc", "deis", "ipndm")
 NOISY_SOLVERS = ("ancestral", "2m-sde", "3m-sde", "sde-heun", "restart")
 REAL = "held-out digits"
+BASELINE = "dpm++2m"  # the default solver of the ODE
 REFERENCE = ("dpm-3s", 200)  # solver and steps of the samples taken for exact
 REFERENCE_PER_DIGIT = 10
 
@@ -191,6 +192,17 @@ def table(
     return "\n".join(lines)
 
 
+def differences(rows: Iterable[Row], baseline: str) -> list[Row]:
+    """Distances less those of a baseline at the same budget and seed: same noises, same labels."""
+    rows = list(rows)
+    base = {(row["nfe"], row["seed"]): row["frechet"] for row in rows if row["solver"] == baseline}
+    return [
+        {**row, "difference": row["frechet"] - base[row["nfe"], row["seed"]]}
+        for row in rows
+        if row["frechet"] is not None and row["solver"] != baseline and (row["nfe"], row["seed"]) in base
+    ]
+
+
 def _cell(nfe: int, point: tuple[int, float, float] | None) -> str:
     if point is None:
         return "-"
@@ -289,6 +301,8 @@ def main() -> None:
             file.write(json.dumps(done[name, nfe, seed]) + "\n")
             file.flush()
     print(table(done.values(), args.solvers, args.nfe))
+    print(f"\nDifference to {BASELINE}, by seeds:\n")
+    print(table(differences(done.values(), BASELINE), args.solvers, args.nfe, "difference"))
     print("\nDistance to the samples of a fine grid from the same noises:\n")
     print(table(done.values(), args.solvers, args.nfe, "error"))
     if args.figure:
