@@ -106,6 +106,38 @@ def test_nodes_in_the_time_of_the_linear_path_match_an_independent_implementatio
         assert error == pytest.approx(tabulated, rel=0.006)
 
 
+ON_OTHER_GRIDS = {
+    "log-snr": {
+        DPMSolver2M(): 4.75e-3,
+        UniPC(2): 1.64e-3,
+        UniPC(3): 2.58e-4,
+        DPMSolver3S(): 8.4e-5,
+        EDMHeun(): 4.3e-3,
+    },
+    "uniform": {DDIM(): 3.4e-2, EDMHeun(): 2.9e-3, DPMSolver2M(): 3.2e-3, UniPC(3): 1.5e-3, IPNDM(4): 3.2e-4},
+}
+
+
+@pytest.mark.parametrize("grid", ON_OTHER_GRIDS)
+def test_ode_errors_on_other_grids_match_an_independent_implementation(grid):
+    """In 32 steps: equal ones in log-SNR, and in the time of the linear path."""
+    start, truth = reference_ends(256)
+    ends = torch.tensor([KAPPA_MAX, KAPPA_MIN], dtype=torch.float64)
+    into, back = {"log-snr": (torch.log, torch.exp), "uniform": (lambda k: 1 / (1 + k), lambda v: 1 / v - 1)}[
+        grid
+    ]
+    first, last = into(ends)
+    kappa = back(torch.linspace(float(first), float(last), 33, dtype=torch.float64)).clamp(
+        KAPPA_MIN, KAPPA_MAX
+    )
+    times = torch.cat([EDM_PATH.t_of_kappa(kappa), torch.ones(1, dtype=torch.float64)])
+    process = ContinuousProcess.of(gm2(EDM_PATH), ODE())
+    for solver, tabulated in ON_OTHER_GRIDS[grid].items():
+        end = drive(process, solver, times, start, until=32)
+        error = float((end - truth).square().sum(1).mean().sqrt())
+        assert error == pytest.approx(tabulated, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("solver", "table"),
     [

@@ -22,9 +22,12 @@ from itscale.solvers import (
     EulerMaruyama,
     Heun,
     Langevin,
+    Legacy3M,
     NoiseSDE2M,
 )
 from itscale.solvers.dpm_solver_2m import exponential_moments
+from itscale.solvers.dpm_solver_3m import legacy_row
+from itscale.solvers.linear_update import LinearUpdate
 from itscale.solvers.schedule import Schedule
 from itscale.solvers.staged_sde import StagedSDE
 from tests.contracts.solvers import EDM_PATH, KAPPA_MAX, KAPPA_MIN, check_order, variance_errors
@@ -55,6 +58,33 @@ def errors_on(grid, solver, view, steps, path=EDM_PATH) -> list[float]:
 def test_variance_errors_match_an_independent_implementation(solver, table):
     # exact numbers, tabulated to two digits: half a unit of the second digit is at most 5 %
     for error, tabulated in zip(variance_errors(solver, (32, 64, 128, 256)), table, strict=True):
+        assert error == pytest.approx(tabulated, rel=0.05)
+
+
+@dataclass(frozen=True)
+class LegacySDE(SDE3M):
+    """With half the second derivative, as commonly implemented."""
+
+    def build(self, process, times):
+        return LinearUpdate.build(Schedule.of(process, times), legacy_row, history=2)
+
+
+@pytest.mark.parametrize(
+    ("solver", "table"),
+    [
+        (LegacySDE(), (1.4e-2, 3.3e-3, 8.2e-4, 2.1e-4)),
+        (Legacy3M(), (2.2e-3, 5.9e-4, 1.5e-4, 4.0e-5)),
+    ],
+    ids=repr,
+)
+def test_half_the_second_derivative_leaves_order_two(solver, table):
+    if solver.is_stochastic:
+        errors = variance_errors(solver, (32, 64, 128, 256))
+    else:
+        errors = errors_on(
+            lambda process, n: kappa_grid(process, n, KAPPA_MAX, KAPPA_MIN), solver, ODE(), (32, 64, 128, 256)
+        )
+    for error, tabulated in zip(errors, table, strict=True):
         assert error == pytest.approx(tabulated, rel=0.05)
 
 
