@@ -16,6 +16,7 @@ from itscale.grids import (
     DynamicShifted,
     Karras,
     PolyExponential,
+    Power,
     Shifted,
     Spaced,
     Stretched,
@@ -161,6 +162,15 @@ def test_quarter_circle_sits_at_the_published_noise_levels():
     straight, _ = match(Linear(), VP(), times[:-1])
     expected = [0.993, 0.993, 0.992, 0.990, 0.986, 0.978, 0.962, 0.929, 0.859, 0.709]
     assert (1 - straight).tolist() == pytest.approx(expected, abs=6e-4)
+
+
+def test_power_takes_even_steps_in_a_root_of_noise_time():
+    times = grids.power(VP(), 4, 0.2)
+    assert (1 - times).tolist() == pytest.approx([0.8, 0.45, 0.2, 0.05, 0.0], abs=1e-15)
+    torch.testing.assert_close(grids.power(VP(), 4, 0.2, rho=1.0), grids.uniform(VP(), 4, 0.2))
+    torch.testing.assert_close(Power(3.0)(VP(), 5), 1 - torch.linspace(1, 0, 6, dtype=torch.float64) ** 3)
+    with pytest.raises(ConfigError, match="Power needs rho > 0"):
+        Power(0.0)
 
 
 def test_recipes_pass_their_settings_on():

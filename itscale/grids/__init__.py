@@ -10,6 +10,7 @@ from __future__ import annotations
 from itscale.errors import ConfigError, unknown_name
 from itscale.grids.base import Grid, Times, validate_grid
 from itscale.grids.kappa import Karras, LogSNR, PolyExponential, karras, log_snr, poly_exponential
+from itscale.grids.power_grid import Power, power
 from itscale.grids.quarter_circle_grid import QuarterCircle, quarter_circle
 from itscale.grids.ratios import Ratios
 from itscale.grids.shifted_grid import DynamicShifted, Shifted, dynamic_shift, shifted
@@ -24,6 +25,7 @@ __all__ = [
     "Karras",
     "LogSNR",
     "PolyExponential",
+    "Power",
     "QuarterCircle",
     "Ratios",
     "Shifted",
@@ -36,6 +38,7 @@ __all__ = [
     "karras",
     "log_snr",
     "poly_exponential",
+    "power",
     "quarter_circle",
     "shifted",
     "spaced",
@@ -52,6 +55,7 @@ GRIDS: dict[str, type[Grid]] = {
     "poly-exponential": PolyExponential,
     "shifted": Shifted,
     "quarter-circle": QuarterCircle,
+    "power": Power,
     "dynamic-shifted": DynamicShifted,
     "stretched": Stretched,
     "spaced": Spaced,
