@@ -67,6 +67,7 @@ PROFILE = Profile(
 METHODS: dict[str, Any] = {
     "unguided": Unguided(particles=6),
     "best-of-n": BestOfN(particles=6),
+    "best-of-n, drafts": BestOfN(particles=6, draft_steps=2, finish=2),
     "importance": ImportanceSampling(particles=6),
     "smc": SMC(particles=6, ess_threshold=1.0),
     "smc, sparse": SMC(particles=6, score_every=3, potential="max"),
