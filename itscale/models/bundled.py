@@ -13,6 +13,7 @@ from torch import Tensor
 from itscale.errors import ConfigError
 from itscale.models.dna import load_dna, load_dna_uniform
 from itscale.models.image_flow import ImageFlow
+from itscale.models.lennard_jones import load_lennard_jones
 from itscale.models.molecules import MODELS
 from itscale.networks.scene_unet import SceneUNet
 from itscale.networks.shipped import with_weights
@@ -105,6 +106,9 @@ BUNDLED: dict[str, Bundled] = {
     "dna": Bundled(load_dna, "DNA of 8 letters that HOXD13 binds, masked diffusion", is_masked=True),
     "dna-uniform": Bundled(load_dna_uniform, "DNA of 8 letters, all alike, in closed form", is_masked=True),
     "digits": Bundled(load_digits, "handwritten digits, 1 x 28 x 28, conditional flow (MNIST)"),
+    "lennard-jones": Bundled(
+        load_lennard_jones, "13 points in a Lennard-Jones cluster at temperature 2, diffusion on VE"
+    ),
     "molecules": Bundled(
         MODELS["zinc"].load, "drug-like molecules, masked diffusion on SELFIES (ZINC-250k)", is_masked=True
     ),
