@@ -341,11 +341,42 @@ def measured(family: str, is_small: bool, ends: float) -> Iterator[tuple[str, An
         yield "peaks, states on the host", bench.peaks("smc", 2, size.memory[-1:], states="cpu")
 
 
+def briefly(family: str, is_small: bool, ends: float) -> Iterator[tuple[str, Any]]:
+    """The figures that need the whole process to themselves: memory, and diffusers' own call."""
+
+    def left() -> float:
+        return ends - time.perf_counter()
+
+    bench = Bench(family, is_small)
+    size = bench.size
+    k, steps = size.particles, 4
+    yield "build_s", bench.built
+    bench.run(k, 1)
+    if family != "sdxl":
+        yield "unguided, brief", bench.against_bare("unguided", steps, 2 if family == "sd15" else 1)
+    if not is_small:
+        bench.pipe.vae.enable_slicing()  # its decoder takes all pictures at once otherwise
+    bench.diffusers(k, 1)
+    taken = [seconds(lambda: bench.diffusers(k, steps))]
+    bench.pipe.vae.disable_slicing()
+    mine = seconds(lambda: bench.run(k, steps))
+    yield "diffusers", {"particles": k, "steps": steps, "seconds": min(taken), "itscale_s": mine}
+    if DEVICE == "cuda":
+        yield "one_call_peak", bench.one_call_peak()
+        for count in size.memory:
+            if left() > 0:
+                method, moves = ("smc", 2) if family == "sd15" else ("best-of-n", 1)
+                yield f"peak, {count}", bench.peaks(method, moves, (count,))
+        if left() > 0:
+            yield "peak, states on the host", bench.peaks("best-of-n", 1, size.memory[-2:-1], states="cpu")
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--families", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--brief", action="store_true", help="memory, and diffusers' own call, alone")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -357,12 +388,13 @@ def main() -> None:
         "dtype": "bfloat16" if DEVICE == "cuda" else "float32",
         "flux_blocks": FLUX_BLOCKS,
     }
-    shares = {"sd15": 0.5, "sdxl": 0.8, "flux": 1.0}
-    for family in arguments.families:
+    shares = {"sd15": 0.5, "flux": 0.8, "sdxl": 1.0}
+    measure = briefly if arguments.brief else measured
+    for family in sorted(arguments.families, key=list(shares).index):
         ends = started + arguments.seconds * (shares[family] if len(arguments.families) > 1 else 1.0)
         found = facts[family] = {}
         try:
-            for name, value in measured(family, arguments.small, ends):
+            for name, value in measure(family, arguments.small, ends):
                 found[name] = value
                 print(
                     f"{time.perf_counter() - started:6.1f} s  {family}  {name}: {json.dumps(value)}",

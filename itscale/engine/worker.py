@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from itscale.engine.home_bound import HomeBound
 from itscale.engine.messages import Place, Scored, finite_rows
 from itscale.engine.rows import Rows
 from itscale.engine.worker_base import room_for
@@ -169,13 +170,13 @@ class Worker(MoveWorker):
         """Return final states, samples and held-out scores on the host, and how many rows were decoded."""
         last = self.times.shape[0] - 1
         judge = self.held_out if judged else None
-        brought: list[Tensor] = []
+        brought = HomeBound()
         scores: list[Tensor] = []
         for part in self._chunks(len(rows)):  # a micro-batch of samples is all that the device has to hold
             samples = self._decode(rows, last, part) if rows.samples is None else rows.samples[part]
             if judge is not None:
                 done = judge.score(self._shown(samples.to(self.compute)), self._facts(last, at, part))
                 scores.append(torch.where(done.valid, done.values, torch.nan))
-            brought.append(samples.cpu())
+            brought.add(samples)
         held_out = None if judge is None else torch.cat(scores).double().cpu()
-        return rows.x.cpu(), torch.cat(brought), held_out, len(rows) if rows.samples is None else 0
+        return rows.x.cpu(), brought.all(), held_out, len(rows) if rows.samples is None else 0

@@ -82,7 +82,7 @@ class Conditions:
 
     def to(self, device: torch.device | str) -> Conditions:
         """Move the table; which row has which entry stays on the CPU, where nothing waits for it."""
-        moved = {name: tensor.to(device) for name, tensor in self.table.items()}
+        moved = {name: sent(tensor, device) for name, tensor in self.table.items()}
         return Conditions(moved, self.entry, self.against)
 
     @property

@@ -83,6 +83,7 @@ class PipelineModel(Composable, ABC):
             or self.decode_rows < 1
         ):
             raise ConfigError(f"decode_rows must be a whole number >= 1, got {self.decode_rows!r}")
+        assert self.latents  # read now: some statistics are buffers, and reading them waits for the device
         for module in self.modules:
             module.eval().requires_grad_(False)
             if self.checkpointing and getattr(module, "_supports_gradient_checkpointing", False):

@@ -1,4 +1,4 @@
-"""FLUX.1 dev and schnell."""
+"""FLUX.1 dev and schnell, with IP-Adapter and ControlNet inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itscale.models.base import Given
 from itscale.models.conditions import Conditions
 from itscale.models.guidance import GuidanceLike, told
 from itscale.models.pipelines.base import PipelineModel
-from itscale.models.pipelines.requests import Request
+from itscale.models.pipelines.requests import Request, inputs_of
 from itscale.models.pipelines.shifts import shift_exponent
 
 
@@ -32,6 +32,8 @@ class Flux(PipelineModel):
         embedded_guidance: the weight that dev's network is told.
         true_guidance: whether ``guidance`` is classifier-free guidance.
         max_sequence_length: tokens of the T5 encoder; None is 512, for schnell 256.
+        control_scale: weight of a ControlNet's output.
+        control_mode: what the control image shows, where a ControlNet was trained on several kinds.
 
     Reference:
         Black Forest Labs (2024), FLUX.1; the path is that of Esser et al. (2024), arXiv:2403.03206.
@@ -40,9 +42,15 @@ class Flux(PipelineModel):
     embedded_guidance: float = 3.5
     true_guidance: bool = False
     max_sequence_length: int | None = None
+    control_scale: float = 1.0
+    control_mode: int | None = None
 
     family: ClassVar[str] = "flux"
-    classes: ClassVar[tuple[str, ...]] = ("FluxPipeline", "FluxImg2ImgPipeline")
+    classes: ClassVar[tuple[str, ...]] = (
+        "FluxPipeline",
+        "FluxImg2ImgPipeline",
+        "FluxControlNetPipeline",
+    )
 
     @property
     def network(self) -> Any:
@@ -97,7 +105,69 @@ class Flux(PipelineModel):
         embeds, pooled, _ = self.pipe.encode_prompt(
             request.prompt or "", None, device=self.device, max_sequence_length=length
         )
-        return {"prompt": embeds[0], "pooled": pooled[0]}
+        return {"prompt": embeds[0], "pooled": pooled[0], **self._embed_inputs(request)}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return inputs_of(self.pipe, getattr(self.network, "encoder_hid_proj", None) is not None)
+
+    def _embed_inputs(self, request: Request) -> dict[str, Tensor]:
+        """What IP-Adapters and a ControlNet are given."""
+        found: dict[str, Tensor] = {}
+        height, width = self.size
+        if (image := request.inputs.get("ip_adapter_image")) is not None:
+            if request.is_opposite:  # the pipeline leads away from a black image
+                black = np.zeros((width, height, 3), dtype=np.uint8)
+                image = [black] * self.network.encoder_hid_proj.num_ip_adapters
+            each = self.pipe.prepare_ip_adapter_image_embeds(image, None, self.device, 1)
+            found |= {f"image_{i}": embeds[0] for i, embeds in enumerate(each)}
+        if (image := request.inputs.get("control_image")) is not None:
+            pixels = self.pipe.prepare_image(
+                image=image,
+                width=width,
+                height=height,
+                batch_size=1,
+                num_images_per_prompt=1,
+                device=self.device,
+                dtype=self.pipe.vae.dtype,
+            )
+            if self._reads_pixels:
+                found["control"] = pixels[0]
+            else:  # the mode: a condition is the same at every call
+                found["control"] = self.packed(self.latents.encoded(pixels))[0]
+        return found
+
+    @property
+    def _reads_pixels(self) -> bool:
+        """Whether the ControlNet has layers of its own for pixels, and repeats its blocks."""
+        return self.pipe.controlnet.input_hint_block is not None
+
+    def _control(self, given: Conditions, told: dict[str, Any]) -> dict[str, Any]:
+        """What a ControlNet adds to the blocks."""
+        if "control" not in given:
+            return {}
+        net, x = self.pipe.controlnet, told["hidden_states"]
+        mode = (
+            None if self.control_mode is None else torch.full((len(x), 1), self.control_mode, device=x.device)
+        )
+        double, single = net(
+            **{**told, "guidance": self._weight(net, x)},
+            controlnet_cond=given["control"].to(x.dtype),
+            controlnet_mode=mode,
+            conditioning_scale=self.control_scale,
+            return_dict=False,
+        )
+        return {
+            "controlnet_block_samples": double,
+            "controlnet_single_block_samples": single,
+            "controlnet_blocks_repeat": self._reads_pixels,
+        }
+
+    def _weight(self, network: Any, x: Tensor) -> Tensor | None:
+        """The guidance weight that a network is told; others take none."""
+        if not network.config.guidance_embeds:
+            return None
+        return torch.full((len(x),), self.embedded_guidance, device=x.device, dtype=torch.float32)
 
     def set_timesteps(self, scheduler: Any, steps: int) -> None:
         sigmas = np.linspace(1.0, 1 / steps, steps)
@@ -108,18 +178,21 @@ class Flux(PipelineModel):
             scheduler.set_timesteps(sigmas=sigmas, mu=mu)
 
     def ask(self, x: Tensor, label: Tensor, given: Conditions) -> Tensor:
-        guidance = None
-        if self.takes_guidance:
-            guidance = torch.full((len(x),), self.embedded_guidance, device=x.device, dtype=torch.float32)
         prompt = given["prompt"]
+        told = {
+            "hidden_states": x,
+            "timestep": label / 1000,
+            "pooled_projections": given["pooled"],
+            "encoder_hidden_states": prompt,
+            "txt_ids": torch.zeros(prompt.shape[1], 3, device=x.device, dtype=x.dtype),
+            "img_ids": self._places(x),
+        }
+        images = [given[name] for name in given.table if name.startswith("image_")]
         return self.network(
-            hidden_states=x,
-            timestep=label / 1000,
-            guidance=guidance,
-            pooled_projections=given["pooled"],
-            encoder_hidden_states=prompt,
-            txt_ids=torch.zeros(prompt.shape[1], 3, device=x.device, dtype=x.dtype),
-            img_ids=self._places(x),
+            **told,
+            **self._control(given, told),
+            guidance=self._weight(self.network, x),
+            joint_attention_kwargs={"ip_adapter_image_embeds": images} if images else None,
             return_dict=False,
         )[0]
 

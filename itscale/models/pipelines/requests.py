@@ -73,6 +73,22 @@ def read_request(condition: Any, inputs: tuple[str, ...]) -> Request:
     return Request(prompt, negative, given)
 
 
+def inputs_of(pipe: Any, has_adapter: bool) -> tuple[str, ...]:
+    """What conditions may hold for the parts of a pipeline: an image for an adapter, one for a ControlNet.
+
+    Raises:
+        ConfigError: for several ControlNets at once.
+    """
+    control: Any = getattr(pipe, "controlnet", None)
+    if (several := getattr(control, "nets", None)) is not None:
+        raise ConfigError(
+            f"{type(pipe).__name__} has {len(several)} ControlNets, and a condition has one control_image; "
+            "make the pipeline with one of them"
+        )
+    adapter = ("ip_adapter_image",) if has_adapter else ()
+    return adapter if control is None else (*adapter, "control_image")
+
+
 KNOWN_INPUTS = {
     "ip_adapter_image": "load one with pipe.load_ip_adapter(...) first",
     "control_image": "make the pipeline with a ControlNet, such as StableDiffusionControlNetPipeline",

@@ -14,7 +14,7 @@ from itscale.models.base import Given
 from itscale.models.conditions import Conditions
 from itscale.models.guidance import GuidanceLike, told
 from itscale.models.pipelines.base import PipelineModel
-from itscale.models.pipelines.requests import Request
+from itscale.models.pipelines.requests import Request, inputs_of
 from itscale.types import sent
 
 
@@ -55,9 +55,7 @@ class StableDiffusion(PipelineModel):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        control = ("control_image",) if getattr(self.pipe, "controlnet", None) is not None else ()
-        has_adapter = getattr(self.pipe.unet, "encoder_hid_proj", None) is not None
-        return ("ip_adapter_image", *control) if has_adapter else control
+        return inputs_of(self.pipe, getattr(self.pipe.unet, "encoder_hid_proj", None) is not None)
 
     def embed(self, request: Request) -> Mapping[str, Tensor]:
         embeds, *_ = self.pipe.encode_prompt(

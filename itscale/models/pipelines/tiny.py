@@ -93,7 +93,7 @@ def stable_diffusion_xl() -> Any:
     )
 
 
-def stable_diffusion_3() -> Any:
+def stable_diffusion_3(layers: int = 1) -> Any:
     """SD3 in small, with its static shift."""
     d = library("diffusers")
     network = seeded(
@@ -101,7 +101,7 @@ def stable_diffusion_3() -> Any:
             sample_size=16,
             patch_size=1,
             in_channels=4,
-            num_layers=1,
+            num_layers=layers,
             attention_head_dim=8,
             num_attention_heads=4,
             caption_projection_dim=32,
