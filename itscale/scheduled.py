@@ -15,6 +15,7 @@ from itscale.models.pipelines.base import PipelineModel
 from itscale.models.pipelines.scheduled import Looks, ScheduledModel, read_looks
 from itscale.process import ODE, SDE, Renoise
 from itscale.solvers import Solver, get_solver
+from itscale.solvers.plms import PLMS
 
 SCHEDULER = "scheduler"
 LEAST_OF_ORDER_3 = 15
@@ -62,7 +63,9 @@ def scheduled(model: Model, steps: int) -> Scheduled:
             "does; take more steps, or set solver_order=2 in its config"
         )
     looks = read_looks(pipeline, steps)
-    if looks.left and get_solver(solver).history:
+    if isinstance(solver, PLMS):
+        solver, looks = _plms(looks, config, steps)
+    elif looks.left and get_solver(solver).history:
         raise ConfigError(
             f"{name} with final_sigmas_type={config.get('final_sigmas_type')!r} ends in a multistep step; "
             "set final_sigmas_type='zero' in its config"
@@ -149,6 +152,26 @@ def _unipc(config: Any) -> tuple[Any, Any]:
     return UniPC(p=int(config.get("solver_order", 2)), variant=config.get("solver_type", "bh2")), None
 
 
+def _pndm(config: Any) -> tuple[Any, Any]:
+    if not config.get("skip_prk_steps", False):
+        raise ConfigError(
+            "PNDMScheduler with skip_prk_steps=False has no equal here; set it to True, as the releases of "
+            "Stable Diffusion do, or use solver='pndm'"
+        )
+    return PLMS(), None
+
+
+def _plms(looks: Looks, config: Any, steps: int) -> tuple[Any, Looks]:
+    """The multistep solver with what its scheduler leaves in, which its own last step deals with."""
+    apart = int(config["num_train_timesteps"]) // steps
+    if not bool((-looks.labels.diff() == apart).all()):
+        raise ConfigError(
+            f"PNDMScheduler steps {apart} labels at a time, and timestep_spacing="
+            f"{config.get('timestep_spacing')!r} sets others at {steps} steps; set timestep_spacing='leading'"
+        )
+    return PLMS(looks.left), dataclasses.replace(looks, left=0.0)
+
+
 def _flow(config: Any) -> tuple[Any, Any]:
     return ("ancestral", Renoise()) if config.get("stochastic_sampling", False) else ("ddim", None)
 
@@ -160,6 +183,7 @@ RULES: dict[str, Rule] = {
     "EulerAncestralDiscreteScheduler": lambda config: ("ancestral", "natural"),
     "HeunDiscreteScheduler": lambda config: ("edm-heun", None),
     "DPMSolverMultistepScheduler": _dpm,
+    "PNDMScheduler": _pndm,
     "UniPCMultistepScheduler": _unipc,
     "LCMScheduler": lambda config: ("ancestral", Renoise()),
     "CMStochasticIterativeScheduler": lambda config: ("ancestral", Renoise()),

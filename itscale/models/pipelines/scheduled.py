@@ -54,6 +54,7 @@ def read_looks(model: PipelineModel, steps: int) -> Looks:
                 f"{type(scheduler).__name__} states no times that are known; use another solver"
             )
         n = len(path.alphas_bar)
+        labels = labels.unique_consecutive()  # PNDM's first step looks ahead, at a level listed twice
         times = (n - 1 - labels.double()) / n
         final = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
         left = math.sqrt((1 - final) / final)

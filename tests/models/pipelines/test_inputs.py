@@ -33,9 +33,7 @@ def spread(module, std=0.2):
 
 
 def controlled(family, is_bare=False):
-    plain = (
-        tiny.flux() if family == "flux" else tiny.stable_diffusion_3(layers=2)
-    )
+    plain = tiny.flux() if family == "flux" else tiny.stable_diffusion_3(layers=2)
     if family == "flux":
         net = diffusers.FluxControlNetModel.from_transformer(
             plain.transformer, num_layers=1, num_single_layers=1, attention_head_dim=16,

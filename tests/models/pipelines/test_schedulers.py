@@ -53,6 +53,8 @@ DETERMINISTIC = [
     ("DPMSolverMultistepScheduler", {"solver_order": 1}),
     ("DPMSolverMultistepScheduler", {"solver_type": "heun"}),
     ("UniPCMultistepScheduler", {}),
+    ("PNDMScheduler", {"skip_prk_steps": True}),
+    ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True, "prediction_type": "v_prediction"}),
 ]
 
 
@@ -120,7 +122,9 @@ def test_stochastic_scheduler_with_the_same_noise_ends_where_the_pipeline_ends(
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("PNDMScheduler", {"skip_prk_steps": True}, "PNDMScheduler has no equal"),
+        ("LMSDiscreteScheduler", {}, "LMSDiscreteScheduler has no equal"),
+        ("PNDMScheduler", {"skip_prk_steps": False}, "skip_prk_steps=True|set it to True"),
+        ("PNDMScheduler", {"skip_prk_steps": True, "timestep_spacing": "linspace"}, "'leading'"),
         ("DDIMScheduler", {"clip_sample": True}, "clip_sample"),
         ("DDIMScheduler", {"thresholding": True}, "thresholding"),
         ("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"}, "final_sigmas_type"),
