@@ -13,7 +13,7 @@ from torch import Tensor
 
 from itscale.engine.messages import Place
 from itscale.engine.rows import Rows
-from itscale.models.conditions import joined, meta_of, rows_of, text_of
+from itscale.models.conditions import joined, rows_of
 from itscale.noise import Address, Noise
 from itscale.process import (
     ContinuousProcess,
@@ -141,18 +141,12 @@ class WorkerBase:
     def _facts(self, level: int | Tensor, at: Place, part: Any) -> dict[str, Any]:
         """What a reward may ask for at a part of the rows, whose level is given."""
         conditions = [self.conditions[i] for i in at.group[part].tolist()]
-        facts = {
+        return {
             "step": level,
             "t": self.times[level],
             "is_final": level == self.times.shape[0] - 1,
             "conditions": conditions,
         }
-        prompts, meta = [text_of(c) for c in conditions], [meta_of(c) for c in conditions]
-        if any(prompts):
-            facts["prompts"] = prompts
-        if any(meta):
-            facts["meta"] = meta
-        return facts
 
     def _address(self, at: Place, rows: slice | Tensor) -> Address:
         a = at.address[rows]

@@ -153,17 +153,3 @@ def check_conditions(model: Any, conditions: Sequence[Any]) -> None:
     """Raise ConfigError for a condition that a model cannot take; text encoders are not asked."""
     check = getattr(model, "check_conditions", model.encode)
     check(conditions)
-
-
-def text_of(condition: Any) -> str | None:
-    """The prompt in a condition: a text, or the entry ``prompt`` of a mapping; None for anything else."""
-    if isinstance(condition, Mapping):
-        condition = condition.get("prompt")
-    return condition if isinstance(condition, str) else None
-
-
-def meta_of(condition: Any) -> dict[str, Any]:
-    """What a condition says beside its prompt, as rewards may ask for it."""
-    if not isinstance(condition, Mapping):
-        return {}
-    return {key: value for key, value in condition.items() if key != "prompt"}

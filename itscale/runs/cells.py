@@ -12,13 +12,13 @@ from typing import Any, Literal
 from itscale import __version__
 from itscale.budget import Budget
 from itscale.errors import ConfigError
-from itscale.models.conditions import text_of
 from itscale.process import ODE, SDE, Masking
 from itscale.runs import documents, layers, rooms
 from itscale.runs.problems import PROBLEM, Draw, Measured, Problem, measured, sketch
 from itscale.runs.prompts import Prompts
 from itscale.runs.schema import build, check_keys, plain
 from itscale.scoring import as_reward
+from itscale.scoring.facts import text_of
 
 SECTIONS = ("model", "problem", "reward", "held_out", "method", "process", "solver", "value", "run", "pool")
 STEPS = 50

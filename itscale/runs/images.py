@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itscale.models.conditions import text_of
 from itscale.result import Result
 from itscale.runs.cells import Cell
 from itscale.runs.measure import Measured
 from itscale.runs.molecules import drawing
+from itscale.scoring.facts import text_of
 
 FRAME_RATE = 16
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from itscale.errors import ConfigError
-from itscale.models.conditions import text_of
 from itscale.scoring import Reward
+from itscale.scoring.facts import text_of
 
 
 def check_prompts(conditions: Sequence[Any], **rewards: Reward | None) -> None:

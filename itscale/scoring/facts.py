@@ -122,7 +122,7 @@ def _samples_parameter(
 def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
     """Bring facts into one form: per-sample facts have length ``m``, single ones are repeated.
 
-    Conditions that are texts serve as prompts where none are given, and conditions that are mappings as meta.
+    Prompts that are not given are the texts in the conditions, and meta is what these say beside them.
 
     Raises:
         ConfigError: for an unknown fact, or one whose length is not ``m``.
@@ -139,27 +139,26 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
             )
         if value is not None:
             complete[name] = value
-    if "prompts" not in complete and (prompts := _texts(complete.get("conditions"))):
-        complete["prompts"] = prompts
-    if "meta" not in complete and (meta := _mappings(complete.get("conditions"))):
-        complete["meta"] = meta
+    conditions = complete.get("conditions")
+    if isinstance(conditions, (list, tuple)):
+        for name, part_of in (("prompts", text_of), ("meta", meta_of)):
+            if name not in complete and any(found := [part_of(c) for c in conditions]):
+                complete[name] = found
     return complete
 
 
-def _mappings(conditions: Any) -> list[Mapping[str, Any]] | None:
-    """Conditions that are all mappings; None if they are something else."""
-    if not isinstance(conditions, (list, tuple)) or not conditions:
-        return None
-    return list(conditions) if all(isinstance(c, Mapping) for c in conditions) else None
+def text_of(condition: Any) -> str | None:
+    """The prompt in a condition: a text, or the entry ``prompt`` of a mapping; None for anything else."""
+    if isinstance(condition, Mapping):
+        condition = condition.get("prompt")
+    return condition if isinstance(condition, str) else None
 
 
-def _texts(conditions: Any) -> list[str | None] | None:
-    """The texts that conditions are, or hold under ``"prompt"``; None if they are something else."""
-    if not isinstance(conditions, (list, tuple)):
-        return None
-    texts = [c.get("prompt") if isinstance(c, Mapping) else c for c in conditions]
-    are_texts = all(text is None or isinstance(text, str) for text in texts)
-    return texts if are_texts and any(isinstance(text, str) for text in texts) else None
+def meta_of(condition: Any) -> dict[str, Any]:
+    """What a condition says beside its prompt, as rewards may ask for it."""
+    if not isinstance(condition, Mapping):
+        return {}
+    return {key: value for key, value in condition.items() if key != "prompt"}
 
 
 def _is_long(value: Any) -> TypeGuard[Sized]:

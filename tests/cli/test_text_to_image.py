@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from itscale.cli.app import app
 from itscale.models.pipelines import tiny
+from itscale.vision.places import FOLDER_VARIABLE
+from tests.tiny_scorers import image_reward_folder, open_clip_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = [
@@ -30,13 +32,15 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text-to-image")
     tiny.stable_diffusion().save_pretrained(folder / "model")
     (folder / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PROMPTS))
+    image_reward_folder(folder / "weights" / "image-reward")
+    open_clip_folder(folder / "weights" / "clip-score")
     return folder
 
 
-def words(out, *more):
+def words(out, *more, reward="brightness", held_out="contrast"):
     return [
-        "run", "text-to-image", "model=model", "prompts=prompts.jsonl", "reward=brightness",
-        "held_out=contrast",
+        "run", "text-to-image", "model=model", "prompts=prompts.jsonl", f"reward={reward}",
+        f"held_out={held_out}",
         "method=smc", "budget.nfe=12", "steps=3", "tilt=4", "--out", str(out), *more,
     ]  # fmt: skip
 
@@ -58,9 +62,11 @@ def test_run_is_planned_without_encoding_a_prompt(place, monkeypatch):
 @pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_pictures(place, monkeypatch):
     monkeypatch.chdir(place)
-    whole = CliRunner().invoke(app, words("whole"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(place / "weights"))
+    learned = {"reward": "image-reward", "held_out": "clip-score"}
+    whole = CliRunner().invoke(app, words("whole", **learned))
     assert whole.exit_code == 0, whole.output
-    command = [sys.executable, "-c", "from itscale.cli import main; main()", *words("killed")]
+    command = [sys.executable, "-c", "from itscale.cli import main; main()", *words("killed", **learned)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
@@ -70,7 +76,7 @@ def test_killed_run_goes_on_to_the_same_pictures(place, monkeypatch):
     process.wait()
     before = summaries(Path("killed"))
     assert before, "the first cell was not finished in time"
-    again = CliRunner().invoke(app, words("killed", "--resume"))
+    again = CliRunner().invoke(app, words("killed", "--resume", **learned))
     assert again.exit_code == 0, again.output
     mine, theirs = summaries(Path("killed")), summaries(Path("whole"))
     assert set(mine) == {"a photo of a red cube", "two dogs", "a green field"}
@@ -84,6 +90,9 @@ def test_killed_run_goes_on_to_the_same_pictures(place, monkeypatch):
     assert [p.name.split("_seed0-0")[0] for p in pictures] == [
         "a-green-field", "a-photo-of-a-red-cube", "two-dogs",
     ]  # fmt: skip
+    for picture in pictures:
+        with Image.open(picture) as one, Image.open(Path("whole/images") / picture.name) as other:
+            assert one.tobytes() == other.tobytes()
     with Image.open(pictures[1]) as picture:
         facts = picture.info
         assert picture.size == (32, 32)

@@ -9,10 +9,8 @@ from itscale.models.conditions import (
     as_tensor,
     is_same,
     joined,
-    meta_of,
     repeated,
     rows_of,
-    text_of,
 )
 
 RED, BLUE, NONE = ({"prompt": torch.full((3, 2), v), "pooled": torch.full((4,), v)} for v in (1.0, 2.0, 0.0))
@@ -56,10 +54,3 @@ def test_tensors_are_treated_alike():
 def test_small_networks_see_one_tensor():
     assert as_tensor(Conditions.of([RED, BLUE])).tolist() == [[1] * 4, [2] * 4]
     assert as_tensor(Conditions.of([{"prompt": RED["prompt"]}])).tolist() == [[1, 1]]
-
-
-def test_prompts_and_facts_of_conditions():
-    assert text_of("a cat") == text_of({"prompt": "a cat", "tag": "count"}) == "a cat"
-    assert text_of(7) is text_of(None) is text_of({"tag": 1}) is None
-    assert meta_of({"prompt": "a cat", "tag": "count"}) == {"tag": "count"}
-    assert meta_of("a cat") == {}
