@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 _NAMES = {
     "BUNDLED": "itscale.models.bundled",
+    "ConcreteScores": "itscale.models.concrete_scores",
     "Enumerable": "itscale.models.enumerable",
     "EpsilonScaled": "itscale.models.epsilon_scaled",
     "GaussianMixture": "itscale.models.analytic",
@@ -17,6 +18,7 @@ _NAMES = {
     "LinearTilt": "itscale.models.linear_tilt",
     "MeanReverting": "itscale.models.mean_reverting",
     "Model": "itscale.models.base",
+    "Pattern": "itscale.models.patterns",
     "Stitched": "itscale.models.stitching",
     "disagreement": "itscale.models.stitching",
     "load": "itscale.models.loading",
@@ -30,6 +32,7 @@ _NAMES = {
 
 __all__ = [
     "BUNDLED",
+    "ConcreteScores",
     "Enumerable",
     "EpsilonScaled",
     "EventLaw",
@@ -40,6 +43,7 @@ __all__ = [
     "LinearTilt",
     "MeanReverting",
     "Model",
+    "Pattern",
     "Stitched",
     "disagreement",
     "load",
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from itscale.models.analytic import GaussianMixture
     from itscale.models.base import Given, Model
     from itscale.models.bundled import BUNDLED
+    from itscale.models.concrete_scores import ConcreteScores
     from itscale.models.enumerable import Enumerable
     from itscale.models.epsilon_scaled import EpsilonScaled
     from itscale.models.event_law import EventLaw
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     from itscale.models.loading import load
     from itscale.models.masked import wrap_masked
     from itscale.models.mean_reverting import MeanReverting
+    from itscale.models.patterns import Pattern
     from itscale.models.point_clouds import wrap_points
     from itscale.models.stitching import Stitched, disagreement, stitched
     from itscale.models.wrapped import wrap

@@ -15,6 +15,7 @@ from itscale.models.dna import load_dna, load_dna_uniform
 from itscale.models.image_flow import ImageFlow
 from itscale.models.lennard_jones import load_lennard_jones
 from itscale.models.molecules import MODELS
+from itscale.models.text import load_text
 from itscale.networks.scene_unet import SceneUNet
 from itscale.networks.shipped import with_weights
 from itscale.networks.unet import DigitUNet
@@ -116,4 +117,7 @@ BUNDLED: dict[str, Bundled] = {
         MODELS["qm9"].load, "molecules of up to 9 heavy atoms, masked diffusion (QM9)", is_masked=True
     ),
     "scenes": Bundled(load_scenes, "coloured shapes, 3 x 32 x 32, flow conditional on counts and places"),
+    "text": Bundled(
+        load_text, "English of Shakespeare's plays, 128 characters, masked diffusion", is_masked=True
+    ),
 }

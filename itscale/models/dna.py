@@ -8,6 +8,7 @@ from torch import Tensor
 
 from itscale.models.enumerable import Enumerable
 from itscale.models.masked import WrappedMasked, wrap_masked
+from itscale.models.patterns import Pattern
 from itscale.networks.masked_transformer import MaskedTransformer
 from itscale.networks.shipped import with_weights
 
@@ -25,7 +26,11 @@ def fresh_network() -> MaskedTransformer:
 def load_dna() -> WrappedMasked:
     """Load the bundled masked model of sequences that HOXD13 binds; it decodes to texts."""
     return wrap_masked(
-        with_weights(fresh_network(), "dna"), vocabulary=len(LETTERS), length=LENGTH, decode=spelled
+        with_weights(fresh_network(), "dna"),
+        vocabulary=len(LETTERS),
+        length=LENGTH,
+        decode=spelled,
+        pattern=Pattern(LETTERS, LENGTH, len(LETTERS)),
     )
 
 

@@ -71,6 +71,7 @@ class WrappedMasked(Composable):
     decoder: Decoder
     modality: str
     null_condition: Any
+    pattern: Callable[[str], Tensor] | None = None
     rows_per_look: int = 1
 
     @property
@@ -138,6 +139,7 @@ def wrap_masked(
     modality: str | None = None,
     null_condition: Any = None,
     noise: Literal["mask", "uniform"] = "mask",
+    pattern: Callable[[str], Tensor] | None = None,
 ) -> WrappedMasked:
     """Make a masked model of a network of one's own.
 
@@ -159,6 +161,8 @@ def wrap_masked(
         null_condition: what the network takes for "no condition"; guidance needs it.
         noise: what the network was trained on: hidden positions, or ``"uniform"``: tokens replaced by others
             at random, which it sees without knowing which; it usually takes the time then.
+        pattern: a text to tokens (length,) with the mask token where tokens are to be generated, such as
+            ``models.Pattern(symbols, length, mask)``; then ``sample(initial="AC__")`` takes texts.
 
     Raises:
         ConfigError: naming the argument at fault.
@@ -197,6 +201,7 @@ def wrap_masked(
         decoder=decode or _unchanged,
         modality=modality,
         null_condition=null_condition,
+        pattern=pattern,
     )
 
 

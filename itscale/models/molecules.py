@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itscale.errors import ConfigError, missing_extra
 from itscale.models.masked import WrappedMasked, wrap_masked
+from itscale.models.patterns import Pattern
 from itscale.networks.masked_transformer import MaskedTransformer
 from itscale.networks.shipped import with_weights
 
@@ -138,11 +139,12 @@ class MoleculeModel(NamedTuple):
             length=self.spelling.length,
             decode=self.spelling,
             modality="molecule",
+            pattern=Pattern(self.spelling.symbols, self.spelling.length, self.spelling.vocabulary),
         )
 
 
 MODELS = {
-    "zinc": MoleculeModel("molecules", Spelling(ZINC_SYMBOLS, 60), width=128, layers=4, heads=4),
+    "zinc": MoleculeModel("molecules", Spelling(ZINC_SYMBOLS, 60), width=128, layers=7, heads=4),
     "qm9": MoleculeModel("molecules-tiny", Spelling(QM9_SYMBOLS, 20), width=64, layers=2, heads=4),
 }
 """By the data that they learned from."""

@@ -11,7 +11,10 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.errors import ConfigError
+from itscale.models.masked import WrappedMasked, wrap_masked
+from itscale.models.patterns import Pattern
 from itscale.networks.masked_transformer import MaskedTransformer
+from itscale.networks.shipped import with_weights
 
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LENGTH = 128
@@ -64,4 +67,16 @@ def fresh_network(dropout: float = 0.0) -> MaskedTransformer:
     """The network of ``text`` before training."""
     return MaskedTransformer(
         vocabulary=SPELLING.vocabulary, length=LENGTH, width=128, layers=6, heads=4, dropout=dropout
+    )
+
+
+def load_text() -> WrappedMasked:
+    """Load the bundled masked model of English text, in the manner of Shakespeare's plays, on the CPU."""
+    return wrap_masked(
+        with_weights(fresh_network(), "text"),
+        vocabulary=SPELLING.vocabulary,
+        length=LENGTH,
+        decode=SPELLING,
+        modality="text",
+        pattern=Pattern(CHARACTERS, LENGTH, SPELLING.vocabulary),
     )

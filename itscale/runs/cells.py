@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from torch import Tensor
+
 from itscale import __version__
 from itscale.budget import Budget
 from itscale.errors import ConfigError
@@ -17,6 +19,7 @@ from itscale.runs import documents, layers, rooms
 from itscale.runs.problems import PROBLEM, Draw, Measured, Problem, measured, sketch
 from itscale.runs.prompts import Prompts
 from itscale.runs.schema import build, check_keys, plain
+from itscale.sampling.inputs import token_template
 from itscale.scoring import as_reward
 from itscale.scoring.facts import text_of
 
@@ -38,6 +41,8 @@ class RunSettings:
         seed: all randomness, together with the group index.
         budget: limits per group.
         grid: time grid.
+        initial: what sequences of a masked model begin with: a pattern such as ``AC__GT``, or token numbers;
+            one for all groups, or a list with one per group.
         save: also keep every sample and state of a cell, as ``Result.save`` writes them.
     """
 
@@ -47,6 +52,7 @@ class RunSettings:
     seed: int = 0
     budget: Budget | None = None
     grid: Any = "native"
+    initial: Any = None
     save: bool = False
 
 
@@ -159,6 +165,15 @@ class Cell:
             raise ConfigError(f"run.steps is {settings.steps}: it should be at least 1")
         return settings
 
+    @cached_property
+    def template(self) -> Tensor | None:
+        """Tokens (groups, length) that sequences begin with, if any are given."""
+        if self.run.initial is None:
+            return None
+        if not self.model.is_masked:
+            raise ConfigError(f"run.initial is for masked models, and {self.model.name!r} is none; remove it")
+        return token_template(self.model.load(), self.run.initial, len(self.groups))
+
     @property
     def steps(self) -> int:
         """Steps of the run, to show: of a masked model that takes the default, its positions."""
@@ -204,7 +219,8 @@ class Cell:
     def check(self) -> Cell:
         """Make everything once, so that a mistake shows before anything runs."""
         check_keys(self.values, SECTIONS, "")
-        for part in ("model", "method", "process", "solver", "value", "pool", "run", "groups", "conditions"):
+        parts = ("model", "method", "process", "solver", "value", "pool", "run", "groups", "conditions")
+        for part in (*parts, "template"):
             getattr(self, part)
         if self.problem is not None:
             self._check_problem()
@@ -227,6 +243,9 @@ class Cell:
     def resolved(self) -> dict[str, Any]:
         """Every setting as plain values, defaults included; machine facts (``pool``) are left out."""
         every = rooms.every_room()
+        settings = {**plain(self.run, every), "groups": self.groups}
+        if self.run.initial is None:
+            settings.pop("initial")
         return {
             "model": {
                 "name": self.model.name,
@@ -241,7 +260,7 @@ class Cell:
             "process": plain(self.process, every),
             "solver": plain(self.solver, every),
             "value": plain(self.value, every),
-            "run": {**plain(self.run, every), "groups": self.groups},
+            "run": settings,
         }
 
     @cached_property

@@ -107,6 +107,7 @@ def _compute(cell: Cell, folder: Path, pool: Pool | None, on_progress: Callable[
         seed=cell.run.seed,
         pool=pool or cell.pool,
         on_step=on_step,
+        initial=cell.template,
     )
     measured = measure(cell, result)
     files = save_answers(folder, cell, result, measured)

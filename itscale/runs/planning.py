@@ -120,6 +120,7 @@ def prepare_cell(cell: Cell) -> Setup:
             grid=cell.run.grid,
             guidance=cell.model.guidance,
             budget=cell.run.budget,
+            template=cell.template,
         )
     except ConfigError as error:
         raise type(error)(f"cell '{cell.label}': {error}") from error

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
 
 from itscale.budget import Budget, Ledger, Spent
 from itscale.decoders import Decoder
@@ -66,7 +65,7 @@ def sample(
     groups: int | Sequence[int] = 1,
     seed: int = 0,
     pool: Pool | None = None,
-    initial: Tensor | None = None,
+    initial: Any = None,
     start_at: Start | None = None,
     on_step: Callable[[Step], Any] | None = None,
     checkpoint: str | Path | None = None,
@@ -103,7 +102,8 @@ def sample(
         seed: all randomness, together with the group index.
         pool: where to compute; ``pools.Local(microbatch=, bitwise=)``.
         initial: unit noise to start from, (groups, n, *event), in place of the seed's; for a masked model
-            tokens that are given, (length,) or (groups, length), with the mask token where to generate.
+            tokens that are given, (length,) or (groups, length), with the mask token where to generate, or
+            the same as texts, such as ``"AC__GT"``.
         start_at: ``Start(states, t)`` starts at time t from noisy versions of states: image to image.
         on_step: called after every move with a ``Step``; False ends the run where it is.
         checkpoint: file that keeps the state of an unfinished run. It is written every
@@ -135,7 +135,7 @@ def sample(
     model = cast(Model, model)
     template = None
     if space is not None and initial is not None:
-        template, initial = token_template(initial, len(group_ids), model.event_shape[0], space), None
+        template, initial = token_template(model, initial, len(group_ids)), None
     setup = prepare(
         model,
         reward=scorer,

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.errors import ConfigError
-from itscale.models.token_space import TokenSpace
+from itscale.models.patterns import read_pattern
 
 
 def group_indices(groups: int | Sequence[int]) -> Tensor:
@@ -50,18 +50,29 @@ def check_initial(initial: Tensor | None, groups: int, n: int, event: Sequence[i
         )
 
 
-def token_template(
-    initial: Tensor, groups: int, length: int, space: TokenSpace
-) -> Int64[Tensor, "groups length"]:
+def token_template(model: Any, initial: Any, groups: int) -> Int64[Tensor, "groups length"]:
     """Return the tokens that sequences of every group begin with.
+
+    Args:
+        initial: tokens (length,) or (groups, length), as a tensor or lists; or patterns, one or one a group.
 
     Raises:
         ConfigError: for tokens that the model does not know, or another length than its own.
     """
-    space.check(initial, length, "initial")
-    if initial.ndim > 2 or (initial.ndim == 2 and len(initial) != groups):
+    space, length, given = model.tokens, model.event_shape[0], initial
+    if isinstance(initial, str):
+        given = read_pattern(model, initial)
+    elif isinstance(initial, list | tuple) and initial and all(isinstance(row, str) for row in initial):
+        given = torch.stack([read_pattern(model, row) for row in initial])
+    elif not isinstance(initial, Tensor):
+        try:
+            given = torch.tensor(initial)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"initial must be token numbers or patterns, got {initial!r}") from error
+    space.check(given, length, "initial")
+    if given.ndim > 2 or (given.ndim == 2 and len(given) != groups):
         raise ConfigError(
             f"initial of a masked model must be tokens (length,) or (groups, length), {(groups, length)}, "
-            f"got {tuple(initial.shape)}"
+            f"got {tuple(given.shape)}"
         )
-    return initial.cpu().expand(groups, length).to(torch.int64)
+    return given.cpu().expand(groups, length).to(torch.int64)

@@ -36,7 +36,7 @@ def ones(schedule, times, **settings):
 
 @pytest.mark.parametrize(("schedule", "mean"), [("linear", 0.5), ("cosine", 1 - 2 / math.pi)])
 def test_every_position_is_revealed_at_a_time_of_its_own(schedule, mean):
-    """Times are independent, clean shares uniform on [0, 1]; so are tokens, with E[t] as their chance."""
+    """Times are independent, their clean shares uniform; so are tokens, with E[t] as their chance."""
     x = ones(schedule, "random")
     error = (mean * (1 - mean) / N) ** 0.5
     assert ((x.mean(dim=0) - mean).abs() < 4 * error).all()
