@@ -20,7 +20,8 @@ from itscale.methods.fps import FPS
 from itscale.methods.funnel import Funnel
 from itscale.methods.gibbs import ParticleGibbs
 from itscale.methods.guided import Guided
-from itscale.methods.guided_presets import DPS, LGDMC, MPGD, TFG, TMPD, UGD, FreeDoM, PiGDM
+from itscale.methods.guided_nearby import LGDMC, TMPD, PiGDM
+from itscale.methods.guided_uphill import DPS, MPGD, TFG, UGD, FreeDoM
 from itscale.methods.importance import ImportanceSampling
 from itscale.methods.lidar import LiDAR
 from itscale.methods.nested_smc import NestedSMC

@@ -10,7 +10,17 @@ from torch import Tensor
 from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
-from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_fraction, plan_particles
+from itscale.methods.base import (
+    Claim,
+    Cost,
+    Needs,
+    Plan,
+    State,
+    check_count,
+    check_fraction,
+    check_positive,
+    plan_particles,
+)
 from itscale.methods.restored import levels_of, ode_legs
 from itscale.particles import WhenESSBelow, get_scheme
 from itscale.process import ComposedProcess, ContinuousProcess
@@ -57,8 +67,7 @@ class DDSMC:
         check_fraction("eta", self.eta)
         check_fraction("ess_threshold", self.ess_threshold)
         get_scheme(self.scheme)
-        if not self.prior_std > 0:
-            raise ConfigError(f"prior_std must be > 0, got {self.prior_std!r}")
+        check_positive("prior_std", self.prior_std)
 
     @property
     def needs(self) -> Needs:

@@ -10,7 +10,17 @@ from itscale.budget import Budget
 from itscale.engine import Engine, Particles
 from itscale.errors import ConfigError
 from itscale.guides.ensemble import EnsembleKalman
-from itscale.methods.base import Claim, Cost, Needs, Plan, State, advance, check_count, plan_particles
+from itscale.methods.base import (
+    Claim,
+    Cost,
+    Needs,
+    Plan,
+    State,
+    advance,
+    check_count,
+    check_positive,
+    plan_particles,
+)
 from itscale.process import ComposedProcess, ContinuousProcess
 
 
@@ -43,8 +53,7 @@ class EnKG:
 
     def __post_init__(self) -> None:
         check_count("particles", self.particles, 2)
-        if not self.strength > 0:
-            raise ConfigError(f"strength must be > 0, got {self.strength!r}")
+        check_positive("strength", self.strength)
         if self.cap is not None and not self.cap > 0:
             raise ConfigError(f"cap must be > 0 standard deviations of a move, or None, got {self.cap!r}")
 

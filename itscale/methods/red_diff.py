@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from itscale.engine import Engine
-from itscale.errors import ConfigError
+from itscale.methods.base import check_positive
 from itscale.methods.restored import Restored, levels_of
 from itscale.solvers.regularised import REDDiffStep
 
@@ -33,9 +33,8 @@ class REDDiff(Restored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("weight", "rate"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be > 0, got {getattr(self, name)!r}")
+        check_positive("weight", self.weight)
+        check_positive("rate", self.rate)
 
     @property
     def measures(self) -> str:

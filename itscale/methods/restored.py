@@ -14,7 +14,7 @@ import torch
 from itscale.budget import Budget
 from itscale.engine import Engine
 from itscale.errors import ConfigError
-from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, plan_particles
+from itscale.methods.base import Claim, Cost, Needs, Plan, State, check_count, check_positive, plan_particles
 from itscale.process import ComposedProcess, ContinuousProcess
 from itscale.solvers import Kernel
 from itscale.solvers.alternations import DAPSStep
@@ -174,8 +174,7 @@ class DiffPIR(Restored):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_share("zeta", self.zeta)
-        if not self.weight > 0:
-            raise ConfigError(f"weight must be > 0, got {self.weight!r}")
+        check_positive("weight", self.weight)
 
     @property
     def measures(self) -> str:
@@ -210,8 +209,7 @@ class DAPS(Restored):
         super().__post_init__()
         check_count("ode_steps", self.ode_steps)
         check_count("langevin", self.langevin)
-        if not self.prior_std > 0:
-            raise ConfigError(f"prior_std must be > 0, got {self.prior_std!r}")
+        check_positive("prior_std", self.prior_std)
 
     @property
     def measures(self) -> str:

@@ -46,12 +46,13 @@ def posterior(result: Result, given: Measured) -> Posterior:
 
     Intervals are of 64 fixed random projections of the image, whose values do not tie as pixels at the edge
     of their range do. A sample that no weight is on counts for nothing; groups count equally.
+    What magnitudes alone cannot tell, place and point reflection, is settled by the truth first.
     """
     x = result.samples.flatten(0, 1)
     w = (result.weights / result.groups).flatten()
     truth = given.truth[None]
     if isinstance(given.likelihood.operator, PhaseRetrieval):
-        x = best_of_symmetries(x, truth)
+        x = best_of_symmetries(x, truth, shift=True)
     column = w.to(x).reshape(-1, 1, 1, 1)
     mean = (column * x).sum(0)
     std = (column * (x - mean).square()).sum(0).clamp_min(0).sqrt()

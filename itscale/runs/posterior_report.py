@@ -112,16 +112,19 @@ def posterior_grid(found: list[Line], homes: dict[str, Path]) -> Figure:
 def calibration_plot(found: dict[str, list[Mean]]) -> Figure:
     """How often intervals of the truth's projections hold, against how often they should; ± 2 standard
     errors."""
-    figure, axes = plots.new_figure(5.2, 4.4)
+    figure, axes = plots.new_figure(7.4, 4.4)
     axis = axes[0][0]
+    middle = (len(found) - 1) / 2
     axis.plot([0, 1], [0, 1], color="#888888", lw=1, label="calibrated")
     for k, (method, values) in enumerate(found.items()):
+        turn, colour = divmod(k, len(PALETTE))
         axis.errorbar(
-            LEVELS,
+            [level + 0.003 * (k - middle) for level in LEVELS],  # beside one another
             [v.value for v in values],
             yerr=[0.0 if np.isnan(v.error) else 2 * v.error for v in values],
-            color=PALETTE[k % len(PALETTE)],
-            marker=MARKERS[k % len(MARKERS)],
+            color=PALETTE[colour],
+            marker=MARKERS[(k + turn) % len(MARKERS)],
+            ls="--" if turn else "-",
             lw=1.5,
             capsize=2,
             label=method,
@@ -129,7 +132,7 @@ def calibration_plot(found: dict[str, list[Mean]]) -> Figure:
     axis.set(
         xlim=(0.4, 1.0), ylim=(0, 1.02), xlabel="probability stated", ylabel="share that holds the truth"
     )
-    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The published guided samplers, each a choice of twist for ``Guided``."""
+"""Guidance up an energy, whatever its scale: DPS, and training-free guidance with its presets."""
 
 from __future__ import annotations
 
@@ -8,127 +8,16 @@ from typing import ClassVar, Literal
 from itscale.engine import Engine
 from itscale.errors import ConfigError
 from itscale.guides.energy import Climb, along_levels
-from itscale.guides.observation import FEW, MeasuredAround, MeasuredNearby
-from itscale.methods.base import check_count
+from itscale.guides.observation import MeasuredNearby
+from itscale.methods.base import check_count, check_positive
 from itscale.methods.guided import Guided
+from itscale.methods.guided_nearby import Measuring
 
 Schedule = Literal["constant", "increase", "decrease"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PiGDM(Guided):
-    """Pseudo-inverse guidance: the likelihood of the state if the data vary by ``r^2 I`` around D.
-
-    Exact in small steps for data N(m, c^2 I) with c = ``prior_std``, else an approximation; corrected it is
-    twisted SMC with a good twist. An operator that is not linear is taken as its Jacobian at D, in ten
-    conjugate gradients through the operator.
-
-    Cost: N T NFE, all but the last also backwards, and N T reward calls.
-
-    Attributes:
-        prior_std: c, in units of states (images: [-1, 1]).
-
-    Reference:
-        Song, Vahdat, Mardani and Kautz (2023), "Pseudoinverse-Guided Diffusion Models for Inverse Problems";
-        corrected: Wu et al. (2023), arXiv:2306.17775.
-    """
-
-    prior_std: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive("prior_std", self.prior_std)
-
-    @property
-    def measures(self) -> str:
-        return "any"
-
-    def passes(self, size: int) -> int:
-        return 1
-
-    def twist(self, engine: Engine) -> MeasuredNearby:
-        assert engine.observed is not None
-        return MeasuredNearby(engine.observed, "isotropic", self.prior_std, engine.tilt)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TMPD(Guided):
-    """Tweedie moment projection: the likelihood of the state with the data's own covariance around D.
-
-    Exact in small steps for any Gaussian data. ``covariance="diagonal"`` sums rows of the covariance.
-
-    Cost: N T NFE, all but the last also backwards once per measurement (diagonal: twice), N T reward calls.
-
-    Attributes:
-        covariance: ``"moment"``, ``"diagonal"``, or ``"auto"``: the first for up to 16 measurements.
-
-    Reference:
-        Boys et al. (2023), "Tweedie Moment Projected Diffusions for Inverse Problems", arXiv:2310.06721.
-    """
-
-    covariance: Literal["auto", "moment", "diagonal"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.covariance not in ("auto", "moment", "diagonal"):
-            raise ConfigError(f"covariance must be auto, moment or diagonal, got {self.covariance!r}")
-
-    @property
-    def measures(self) -> str:
-        return "linear"
-
-    def passes(self, size: int) -> int:
-        return size if self._chosen(size) == "moment" else 2
-
-    def twist(self, engine: Engine) -> MeasuredNearby:
-        assert engine.observed is not None
-        size = engine.observed.likelihood.operator.size
-        return MeasuredNearby(engine.observed, self._chosen(size), tilt=engine.tilt)
-
-    def _chosen(self, size: int) -> str:
-        if self.covariance != "auto":
-            return self.covariance
-        return "moment" if size <= FEW else "diagonal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LGDMC(Guided):
-    """Loss-guided diffusion: the likelihood averaged over ``samples`` normals around D, in the logarithm.
-
-    Any likelihood and any differentiable operator. Costs ``samples`` operator calls a look.
-
-    Cost: N T NFE, all but the last also backwards, and N T reward calls.
-
-    Attributes:
-        samples: normals.
-        prior_std: c in their variance ``s^2 c^2 / (s^2 + c^2)``.
-
-    Reference:
-        Song et al. (2023), "Loss-Guided Diffusion Models for Plug-and-Play Controllable Generation".
-    """
-
-    samples: int = 10
-    prior_std: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("samples", self.samples)
-        _check_positive("prior_std", self.prior_std)
-
-    @property
-    def measures(self) -> str:
-        return "any"
-
-    def passes(self, size: int) -> int:
-        return 1
-
-    def twist(self, engine: Engine) -> MeasuredAround:
-        assert engine.observed is not None
-        return MeasuredAround(engine.observed, self.samples, self.prior_std, engine.tilt)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DPS(Guided):
+class DPS(Measuring):
     """Diffusion posterior sampling: moves minus ``2 zeta grad |y - A D(x)|``, whatever the noise is.
 
     Where it ends depends on zeta and on the number of steps; corrected, only how well it does.
@@ -148,22 +37,13 @@ class DPS(Guided):
 
     zeta: float = 1.0
     form: Literal["step", "score"] = "step"
-    prior_std: float = 1.0
     is_scaled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive("zeta", self.zeta)
+        check_positive("zeta", self.zeta)
         if self.form not in ("step", "score"):
             raise ConfigError(f"form must be step or score, got {self.form!r}")
-        _check_positive("prior_std", self.prior_std)
-
-    @property
-    def measures(self) -> str:
-        return "any"
-
-    def passes(self, size: int) -> int:
-        return 1
 
     def twist(self, engine: Engine) -> Climb:
         moves = engine.steps - 1
@@ -224,7 +104,7 @@ class TFG(Guided):
                 )
         check_count("iterations", self.iterations, 0)
         check_count("samples", self.samples)
-        _check_positive("prior_std", self.prior_std)
+        check_positive("prior_std", self.prior_std)
         if not self.rho and not (self.mu and self.iterations):
             raise ConfigError("rho is 0 and mu or iterations too: nothing would be guided")
 
@@ -315,8 +195,3 @@ def _weighing(engine: Engine, prior_std: float) -> MeasuredNearby | None:
     if engine.observed is None:
         return None
     return MeasuredNearby(engine.observed, "isotropic", prior_std, pushes=False)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigError(f"{name} must be a number > 0, got {value!r}")
