@@ -29,13 +29,15 @@ class Inbetweening:
     continued from the last frame with the first one replaced, and stepped again. A model that knows nothing
     of last frames so meets both. No target law.
 
-    Cost: 2 steps NFE a video.
+    Cost: 2 steps NFE a video; with ``guidance`` each is two rows.
 
     Attributes:
         steps: levels.
         axis: of the frames, among the axes of one state.
         kappa_min, kappa_max: ends of the Karras grid of noise-to-signal ratios.
         rho: of the grid.
+        guidance: scale of classifier-free guidance: the video is denoised with it, and the noise of the step
+            is what the model sees without a condition (CFG++). None takes the conditional model for both.
 
     Reference:
         Yang et al. (2024), "ViBiDSampler: Enhancing Video Interpolation Using Bidirectional Diffusion
@@ -47,6 +49,7 @@ class Inbetweening:
     kappa_min: float = 0.002
     kappa_max: float = 80.0
     rho: float = 7.0
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 2:
@@ -84,6 +87,7 @@ class Inbetweening:
         start = first if first_condition is None else first_condition
         end = last if last_condition is None else last_condition
         given = [_encoded(model, condition, device) for condition in (start, end)]
+        null = None if self.guidance is None else _encoded(model, None, device)
         times = self._times()
         kappa = [float(self._path.kappa(t)) for t in times] + [0.0]
         noise = Noise(seed)
@@ -91,10 +95,10 @@ class Inbetweening:
         z = kappa[0] * self._normal(noise, n, 0, event).to(device)
         for k, t in enumerate(times):
             here, ahead = kappa[k], kappa[k + 1]
-            once = self._stepped(process, z, t, given[0], last, axis, here, ahead)
+            once = self._stepped(process, z, t, given[0], null, last, axis, here, ahead)
             fresh = self._normal(noise, n, k + 1, event).to(device)
             turned = (once + math.sqrt(here**2 - ahead**2) * fresh).flip(axis)
-            z = self._stepped(process, turned, t, given[1], first, axis, here, ahead).flip(axis)
+            z = self._stepped(process, turned, t, given[1], null, first, axis, here, ahead).flip(axis)
         return z
 
     def _stepped(
@@ -103,6 +107,7 @@ class Inbetweening:
         z: State,
         t: Tensor,
         given: Encoding | None,
+        null: Encoding | None,
         far: Tensor,
         axis: int,
         here: float,
@@ -110,10 +115,13 @@ class Inbetweening:
     ) -> State:
         """Denoise, put the far frame in place, and take an Euler step towards that."""
         condition = None if given is None else repeated(given, len(z))
-        d = process.evaluate(z, t, condition).denoised
+        d = plain = process.evaluate(z, t, condition).denoised
+        if self.guidance is not None:
+            plain = process.evaluate(z, t, None if null is None else repeated(null, len(z))).denoised
+            d = plain + self.guidance * (d - plain)
         index = torch.tensor([d.shape[axis] - 1], device=d.device)
         goal = d.index_copy(axis, index, far.to(d).expand(len(d), *far.shape).unsqueeze(axis))
-        return goal + ahead / here * (z - d)
+        return goal + ahead / here * (z - plain)
 
     def _axis(self, model: Model, first: Tensor, last: Tensor) -> int:
         event = tuple(model.event_shape)

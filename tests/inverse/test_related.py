@@ -131,6 +131,35 @@ def test_frames_between_meet_both_ends():
     assert float(one_way.abs().max()) < 0.6
 
 
+def test_guided_frames_take_their_noise_from_the_model_without_a_condition():
+    """Both conditions and none are asked for, and a model that is deaf to them moves as without guidance."""
+    calls = []
+
+    def denoise(x, t, first):
+        calls.append(first.clone())
+        return 0.5 * x + first[:, None]
+
+    model = itscale.models.wrap(
+        denoise, predicts="denoised", interpolant="linear", event_shape=(4,), conditional=True,
+        null_condition=0.25,
+    )  # fmt: skip
+    plain = Inbetweening(steps=4, kappa_max=10.0)
+    settings = {"n": 3, "seed": 1}
+    first, last = torch.tensor(1.0), torch.tensor(-1.0)
+    twice = Inbetweening(steps=4, kappa_max=10.0, guidance=2.0)(model, first, last, **settings)
+    assert {float(c[0]) for c in calls} == {1.0, -1.0, 0.25}
+    assert not torch.allclose(twice, plain(model, first, last, **settings))
+    # a model to which conditions mean nothing is guided nowhere, whatever the scale
+    deaf = itscale.models.wrap(
+        lambda x, t, c: 0.5 * x, predicts="denoised", interpolant="linear", event_shape=(4,),
+        conditional=True, null_condition=0.25,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        Inbetweening(steps=4, kappa_max=10.0, guidance=7.0)(deaf, first, last, **settings),
+        plain(deaf, first, last, **settings),
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
