@@ -32,7 +32,7 @@ from itscale.solvers.schedule import Schedule
 from itscale.solvers.staged_sde import StagedSDE
 from tests.contracts.solvers import EDM_PATH, KAPPA_MAX, KAPPA_MIN, check_order, variance_errors
 from tests.oracles import gm2
-from tests.solvers.drive import affine_law, drive, gaussian, kappa_grid, slope
+from tests.solvers.drive import affine_law, drive, gaussian, kappa_grid, looker, slope
 
 EXACT_VARIANCE = 0.5**2 + KAPPA_MIN**2
 
@@ -237,6 +237,19 @@ def test_exponential_solvers_keep_the_law_of_a_point_mass(solver, path):
     # VP starts from N(0, sigma^2) where the path has mean 0.7 * 0.0066; Langevin moves add snr^4
     assert abs(law.mean - 0.7 * alpha) <= 5e-3 if path == "vp" else 1e-12
     assert law.variance == pytest.approx(sigma**2, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", [Ancestral, Ancestral2S])
+def test_the_share_of_noise_is_its_standard_deviation(kind):
+    """``eta_ddim kappa_+ sqrt(kappa^2 - kappa_+^2) / kappa`` in the frame of kappa."""
+    process = ContinuousProcess.of(gaussian(interpolant=EDM_PATH), SDE())
+    times = kappa_grid(process, 6, KAPPA_MAX, KAPPA_MIN)
+    kernel, look = kind(eta_ddim=0.3).build(process, times), looker(process, times)
+    x = torch.ones(2, 1, dtype=torch.float64)
+    for level in range(6):
+        before, after = (float(EDM_PATH.kappa(t)) for t in times[level : level + 2])
+        move = kernel(process.evaluate(x, times[level]), (), level, look, x)
+        assert float(move.std) == pytest.approx(0.3 * after * math.sqrt(before**2 - after**2) / before)
 
 
 def test_first_step_from_pure_noise_is_the_exponential_one():
