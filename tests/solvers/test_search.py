@@ -39,10 +39,10 @@ def test_levels_are_those_of_the_common_grids():
 
 @pytest.mark.parametrize(
     ("moves", "evaluations", "hand", "share"),
-    [(4, 400, (0.117, 0.109), 0.7), (8, 700, (0.0255, 0.0268), 0.7)],
+    [(4, 400, (0.117, 0.109), 0.5), (8, 700, (0.0255, 0.0268), 0.5)],
 )
 def test_the_schedule_found_beats_every_hand_made_one_on_fresh_starts(moves, evaluations, hand, share):
-    """Six seeds gave .37 to .46 of the best hand-made score at 4 moves, and .52 to .58 and one .83 at 8."""
+    """Nine seeds gave .33 to .36 of the best hand-made score at 4 moves, and 24 gave .17 to .36 at 8."""
     train, fresh = problem(128, 0), problem(1024, 1)
     made = [(train.score(s), fresh.score(s)) for s in hand_made(moves, ENDS)]
     assert min(made)[0] == pytest.approx(hand[0], rel=0.01)
