@@ -72,6 +72,34 @@ def test_the_embedded_result_is_of_second_order(t_start):
     assert 6.5 < sizes[0] / sizes[1] < 9.5
 
 
+@pytest.mark.parametrize(("rtol", "atol"), [(1.0, 1e-9), (1e-9, 1.0), (1.0, 0.5)])
+def test_a_step_is_halved_where_its_scaled_error_exceeds_one(rtol, atol):
+    process = ContinuousProcess.of(mixture_2d(), ODE())
+    times = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
+    x = torch.randn(1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    interval = AdaptiveDPM(halvings=0).build(process, times).intervals[0]
+    look, known = looker(process, times), [process.evaluate(x, times[0]).denoised]
+    (*inner, end), embedded = interval.results
+    for stage in inner:
+        known.append(look(combine(stage.form, x, known), stage.t).denoised)
+    third, second = (combine(s.form, x, known) for s in (end, embedded))
+    error = float(((third - second) / (atol + rtol * third.abs())).square().mean().sqrt())
+    for share, looks in ((1.01, 2), (0.99, 2 + 1 + 2 * 2)):
+        solver = AdaptiveDPM(rtol * error * share, atol * error * share, halvings=1)
+        kernel = solver.build(process, times)
+        move = kernel(process.evaluate(x, times[0]), (), 0, look, None)
+        assert move.looks.tolist() == [looks]
+
+
+def test_halves_are_equal_in_log_snr_and_from_pure_noise_in_its_inverse():
+    process = ContinuousProcess.of(mixture_2d(), ODE())
+    kernel = AdaptiveDPM().build(process, torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64))
+    (first, second), (third, _) = (interval.halves for interval in kernel.intervals)
+    assert 1 / float(process.interpolant.kappa(first.t_next)) == pytest.approx(0.25 / 2)
+    assert float(process.interpolant.kappa(third.t_next)) == pytest.approx(2.0)  # of 4 and 1
+    assert (first.t_next, first.halvings) == (second.t, 2)
+
+
 def test_a_sample_does_not_depend_on_those_beside_it():
     process = ContinuousProcess.of(mixture_2d(), ODE())
     times = grids.uniform(process.interpolant, 5, 0.0)
