@@ -103,7 +103,7 @@ def draw_samples(model: Any, solver: Solver, steps: int, seed: int, n: int, pool
 def exact(model: Any, seed: int, pool: Local) -> Tensor:
     """States on a fine grid from the first noises of every digit."""
     name, steps = REFERENCE
-    return draw_samples(model, get_solver(name), steps, seed, REFERENCE_PER_DIGIT, pool).states
+    return draw_samples(model, get_solver(name), steps, seed, REFERENCE_PER_DIGIT, pool).states.cpu()
 
 
 def measure(
@@ -120,14 +120,14 @@ def measure(
     result = draw_samples(model, solver, steps, seed, n, pool)
     seconds = time.perf_counter() - started
     assert result.spent.nfe == [n * spent] * 10
-    images = result.samples.flatten(0, 1)
+    images = result.samples.flatten(0, 1).cpu()
     with torch.no_grad():
         read = torch.cat([judge(part).argmax(1) for part in images.split(500)])
     asked = torch.arange(10).repeat_interleave(n)
     error = None
     if name in ODE_SOLVERS:
         true = exact(model, seed, pool)
-        error = (result.states[:, : true.shape[1]] - true).square().mean().sqrt().item()
+        error = (result.states[:, : true.shape[1]].cpu() - true).square().mean().sqrt().item()
     return {
         **line,
         "steps": steps,
@@ -147,7 +147,8 @@ def balanced(judge: nn.Module, held_out: Digits) -> np.ndarray:
 
 
 def real_line(real: np.ndarray, seed: int, n: int) -> Row:
-    """The same distance for ``n`` held-out digits of each kind, against the other held-out digits."""
+    """The same distance for ``n`` held-out digits of each kind (half of them at most) against the others."""
+    n = min(n, real.shape[1] // 2)
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(real.shape[1]), (10, 1)), axis=1)
     mixed = np.take_along_axis(real, order[:, :, None], axis=1)
     distance = frechet(np.concatenate(mixed[:, :n]), np.concatenate(mixed[:, n:]))
