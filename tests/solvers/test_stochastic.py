@@ -252,6 +252,21 @@ def test_the_share_of_noise_is_its_standard_deviation(kind):
         assert float(move.std) == pytest.approx(0.3 * after * math.sqrt(before**2 - after**2) / before)
 
 
+@pytest.mark.parametrize("diffusion", ["sigma", 0.5, Natural(0.3)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [EulerMaruyama(), Ancestral(), SDE2M(), SDE3M(), NoiseSDE2M(), Ancestral2S()], ids=repr
+)
+def test_short_steps_add_the_noise_that_was_asked_for(solver, diffusion):
+    """Marginals do not show it: they are those of any amount."""
+    process = ContinuousProcess.of(gaussian(interpolant="linear"), SDE(diffusion=diffusion))
+    times = torch.tensor([0.4, 0.4995, 0.5, 0.5005, 1.0], dtype=torch.float64)
+    kernel, look = solver.build(process, times), looker(process, times)
+    x = torch.ones(2, 1, dtype=torch.float64)
+    move = kernel(process.evaluate(x, times[2]), [x] * kernel.history, 2, look, x)
+    # a step of 0.001 of the noise level: its square differs from g^2 h by some thousandths
+    assert float(move.std) ** 2 == pytest.approx(0.0005 * process.g(0.50025) ** 2, rel=0.01)
+
+
 def test_first_step_from_pure_noise_is_the_exponential_one():
     process = ContinuousProcess.of(gaussian(interpolant="linear"), SDE())
     times = grids.uniform(process.interpolant, 9, 0.0)
