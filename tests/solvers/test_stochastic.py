@@ -195,6 +195,14 @@ def test_churn_is_the_published_loop_seen_after_its_noise(s_min, s_max):
     torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
 
 
+def test_churn_at_most_doubles_the_variance_of_the_noise():
+    process = ContinuousProcess.of(gaussian(interpolant=EDM_PATH), ODE())
+    times = kappa_grid(process, 6, KAPPA_MAX, KAPPA_MIN)
+    kernel, x = Churn(s_churn=1e3).build(process, times), torch.ones(1, 1, dtype=torch.float64)
+    move = kernel(process.evaluate(x, times[2]), (), 2, looker(process, times), x)
+    assert float(move.std) == pytest.approx(float(EDM_PATH.kappa(times[3])) / math.sqrt(2))
+
+
 def test_churn_matches_its_table_and_too_much_noise_leaves_a_bias():
     # The table was made noise first, on levels lower by 1 + s_churn / N; the ratios of steps are the same.
     errors = variance_errors(Churn(s_churn=5.0), (32, 64, 128, 256))
