@@ -5,129 +5,52 @@ Run from the repository root:
     python benchmarks/solvers.py [--repetitions 5] [--out docs/benchmarks/solvers.md]
 
 A step's time is that of everything but the network: processor time of the thread, median over the steps in
-the middle of a run and over repetitions, with the digits network called between steps so that caches are as
-in a real run. Ours and theirs take turns on the same noise levels, network and normals, and must end at the
-same states. A noisy step is timed with normals drawn beforehand on both sides; drawing them is a line of its
-own. Operations are counted by a dispatch mode: a pass makes or changes a tensor of the size of the states,
-an operation on numbers a smaller one, and a read brings a tensor's value to Python.
+the middle of runs. Ours and theirs take turns step by step, on the same noise levels, network and normals,
+and must end at the same states; what is compared is the median of the ratios of such pairs, which other work
+on the machine disturbs less than times. The digits network is called between steps, so that caches are as in
+a real run; a light one in its place leaves the states in the caches and shows what is done besides reading
+them. A noisy step is timed with normals drawn beforehand on both sides; drawing them is a line of its own.
+Operations are counted by a dispatch mode: a pass makes or changes a tensor of the size of the states, an
+operation on numbers a smaller one, and a read brings a tensor's value to Python.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from rivals import BATCH, RIVALS, SHAPE, STEPS, Rival, setting, theirs
+from stopwatch import Clock, Counter
+from torch import Tensor, nn
 
 import itscale
 from itscale import grids
-from itscale.interpolants import EDM, Interpolant, Linear, Table
 from itscale.noise import Address, Noise, Purpose
 from itscale.process import ODE, SDE, ContinuousProcess, Evaluation
-from itscale.solvers import (
-    DDIM,
-    DEIS,
-    GMODE,
-    GMSDE,
-    LMS,
-    SDE2M,
-    SOLVERS,
-    Ancestral,
-    DPMSolver2,
-    DPMSolver2M,
-    EDMHeun,
-    Legacy3M,
-    Restart,
-    Solver,
-    UniPC,
-    remembered,
-    shares_of,
-)
+from itscale.solvers import GMODE, GMSDE, SOLVERS, Restart, Solver, remembered, shares_of
 
-BATCH, STEPS, SKIPPED = 64, 12, 3  # the first steps of a run are of lower order
-SHAPE = (BATCH, 1, 28, 28)
-KAPPA = EDM(sigma_max=20.0, sigma_min=0.001)
+SKIPPED = 3  # the first steps of a run are of lower order
+LIGHT = 20  # times as many repetitions with the light network
 
 
-@dataclass
-class Clock:
-    """Processor seconds of steps, without those of the looks inside them."""
-
-    steps: list[float] = field(default_factory=list)
-    looks: list[float] = field(default_factory=list)
-    _inside: float = 0.0
-
-    def look(self, call: Callable[[], Any]) -> Any:
-        started = time.thread_time()
-        try:
-            return call()
-        finally:
-            self.looks.append(time.thread_time() - started)
-            self._inside += self.looks[-1]
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        self._inside = 0.0
-        started = time.thread_time()
-        yield
-        self.steps.append(time.thread_time() - started - self._inside)
-
-
-class Counter(TorchDispatchMode):
-    """Count passes over states, operations on numbers, and reads of numbers; views are free."""
+class Light(nn.Module):
+    """A network that costs a pass."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.passes = self.small = self.reads = 0
-        self.is_off = False
+        self.factor = nn.Parameter(torch.tensor(-0.3), requires_grad=False)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if self.is_off or func.is_view:
-            return out
-        if func.overloadpacket is torch.ops.aten._local_scalar_dense:
-            self.reads += 1
-        elif isinstance(out, Tensor) and out.numel() >= math.prod(SHAPE):
-            self.passes += 1
-        else:
-            self.small += 1
-        return out
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        return self.passes, self.small, self.reads
-
-
-@dataclass(frozen=True)
-class AsNoise:
-    """The digits network on another path: its output is taken for the noise, which is good for timing."""
-
-    network: Any
-    interpolant: Interpolant
-    event_shape: tuple[int, ...] = SHAPE[1:]
-    predicts: str = "noise"
-
-    def predict(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        kappa = float(self.interpolant.kappa(t))
-        scale = math.sqrt(1 + kappa**2) if self.interpolant == KAPPA else 1.0
-        return self.at(x / scale, kappa)
-
-    def at(self, x: Tensor, kappa: float) -> Tensor:
-        """The output at a state of unit scale."""
-        time_label = torch.tensor(1 / (1 + kappa))
-        return self.network(x, time_label, torch.full((len(x),), 3))
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return x * self.factor
 
 
 def ours(
@@ -139,8 +62,8 @@ def ours(
     clock: Clock,
     until: int,
     counted: Counter | None = None,
-) -> Tensor:
-    """Drive a kernel to level ``until``; ``counted`` counts the last step."""
+) -> Iterator[Tensor]:
+    """Drive a kernel to level ``until``, step by step; ``counted`` counts the last step."""
     kernel = solver.build(process, times)
     condition = torch.full((len(x),), 3) if process.model.predicts == "velocity" else None
     history: tuple[Tensor, ...] = ()
@@ -161,8 +84,8 @@ def ours(
 
         with clock.step(), counted if counted is not None and level == until - 1 else nullcontext():
             move = kernel(at, history, level, look, noise)
-        x, history = move.x, remembered(kernel, at, history, move)
-    return x
+            x, history = move.x, remembered(kernel, at, history, move)
+        yield x
 
 
 def normals(z: Tensor, kernel: Any, level: int) -> Tensor:
@@ -170,157 +93,14 @@ def normals(z: Tensor, kernel: Any, level: int) -> Tensor:
     return z if shares is None else torch.stack([z.roll(j, 0) for j in range(len(shares))], 1)
 
 
-@dataclass(frozen=True)
-class Rival:
-    """An update in both libraries.
-
-    Attributes:
-        path: of ours; theirs works on ``x / sqrt(1 + kappa^2)`` where ``is_unit``.
-        options: of the scheduler; ``halves`` calls of its step make one step.
-    """
-
-    solver: Solver
-    scheduler: str
-    path: Interpolant = KAPPA
-    options: dict[str, Any] = field(default_factory=dict)
-    is_unit: bool = False
-    halves: int = 1
+def last(run: Iterator[Tensor]) -> Tensor:
+    *_, end = run
+    return end
 
 
-MULTISTEP = {"lower_order_final": False, "final_sigmas_type": "sigma_min"}
-DEIS_OPTIONS = {"lower_order_final": False}
-RIVALS = {
-    "Euler, flow": Rival(DDIM(), "FlowMatchEulerDiscreteScheduler", Linear()),
-    "DDIM": Rival(DDIM(), "DDIMScheduler", Table.linear(), {"clip_sample": False}),
-    "DDIM with noise": Rival(Ancestral(), "DDIMScheduler", Table.linear(), {"clip_sample": False}),
-    "Euler": Rival(DDIM(), "EulerDiscreteScheduler"),
-    "Heun": Rival(EDMHeun(), "HeunDiscreteScheduler", halves=2),
-    "DPM-2": Rival(DPMSolver2(), "KDPM2DiscreteScheduler", halves=2),
-    "LMS, 4": Rival(LMS(4), "LMSDiscreteScheduler"),
-    "DPM++2M": Rival(DPMSolver2M(), "DPMSolverMultistepScheduler", options=MULTISTEP, is_unit=True),
-    "DPM++3M, legacy": Rival(
-        Legacy3M(), "DPMSolverMultistepScheduler", options={**MULTISTEP, "solver_order": 3}, is_unit=True
-    ),
-    "UniPC, 2": Rival(UniPC(2), "UniPCMultistepScheduler", options=MULTISTEP, is_unit=True),
-    "UniPC, 3": Rival(
-        UniPC(3), "UniPCMultistepScheduler", options={**MULTISTEP, "solver_order": 3}, is_unit=True
-    ),
-    "DEIS, 3": Rival(
-        DEIS(3), "DEISMultistepScheduler", options={**DEIS_OPTIONS, "solver_order": 3}, is_unit=True
-    ),
-    "Euler ancestral": Rival(Ancestral(), "EulerAncestralDiscreteScheduler"),
-    "SDE-DPM++2M": Rival(
-        SDE2M(),
-        "DPMSolverMultistepScheduler",
-        options={**MULTISTEP, "algorithm_type": "sde-dpmsolver++"},
-        is_unit=True,
-    ),
-}
-
-
-def setting(rival: Rival, network: Any) -> tuple[ContinuousProcess, Tensor, Tensor]:
-    """Our process and grid, and the noise-to-signal ratios of its levels but the last."""
-    view = SDE() if rival.solver.is_stochastic else ODE()
-    process = ContinuousProcess.of(AsNoise(network, rival.path), view)
-    if isinstance(rival.path, Table):
-        times = grids.spaced(rival.path, STEPS, spacing="leading")
-    elif isinstance(rival.path, Linear):
-        process = ContinuousProcess.of(itscale.load("digits"), view)
-        times = grids.uniform(rival.path, STEPS)
-    else:
-        times = grids.karras(KAPPA, STEPS, kappa_max=20.0, kappa_min=0.05)
-    return process, times, process.interpolant.kappa(times[:-1])
-
-
-def theirs(
-    rival: Rival,
-    kappa: Tensor,
-    times: Tensor,
-    network: Any,
-    x: Tensor,
-    z: Tensor,
-    clock: Clock,
-    counted: Counter | None = None,
-) -> Tensor:
-    """Drive a scheduler over the same levels, up to the last one that is looked at."""
-    import diffusers
-
-    made = getattr(diffusers, rival.scheduler)(**rival.options)
-    made.set_timesteps(STEPS)
-    model, moves = AsNoise(network, rival.path), len(kappa) - 1
-    levels = [float(k) for k in kappa]
-    labels = made.timesteps
-    if isinstance(rival.path, Linear):
-        made.sigmas = (1 - times).float()
-        labels = made.timesteps = (1000 * made.sigmas[:-1]).float()
-        made.set_begin_index(0)
-    elif rival.path == KAPPA:
-        made.sigmas = kappa.float()
-        labels = made.timesteps = torch.arange(rival.halves * moves, 0, -1, dtype=torch.float64)
-        if rival.halves == 2:
-            made.sigmas = torch.cat([kappa[:1], kappa[1:].repeat_interleave(2), kappa[-1:]]).float()
-            middle = torch.sqrt(kappa[1:] * kappa[:-1])
-            made.sigmas_interpol = torch.cat([kappa[:1], middle.repeat_interleave(2), middle[-1:]]).float()
-            between = middle if "KDPM2" in rival.scheduler else kappa[1:]
-            levels = torch.stack([kappa[:-1], between], dim=1).flatten().tolist()
-        made.is_scale_input_called = True
-        made.set_begin_index(0)
-    with_noise: dict[str, Any] = {}
-    if rival.solver.is_stochastic and "Ancestral" not in rival.scheduler:
-        with_noise["variance_noise"] = z
-    if rival.solver.is_stochastic and "DDIM" in rival.scheduler:
-        with_noise["eta"] = 1.0
-    for i in range(moves):
-        with prepared_normals(z), clock.step():
-            for half in range(rival.halves):
-                j = rival.halves * i + half
-                x = _their_half(
-                    rival, made, model, labels[j], levels[j], x, clock, with_noise, counted, i == moves - 1
-                )
-    return x
-
-
-def _their_half(
-    rival: Rival,
-    made: Any,
-    model: AsNoise,
-    label: Tensor,
-    kappa: float,
-    x: Tensor,
-    clock: Clock,
-    with_noise: dict[str, Any],
-    counted: Counter | None,
-    is_last: bool,
-) -> Tensor:
-    def call() -> Tensor:
-        if isinstance(rival.path, Linear):  # they count from data to noise
-            return -model.at(x, kappa)
-        is_scaled = rival.path == KAPPA and not rival.is_unit
-        return model.at(x / math.sqrt(1 + kappa**2) if is_scaled else x, kappa)
-
-    output = clock.look(call)
-    if counted is None or not is_last:
-        return made.step(output, label, x, return_dict=False, **with_noise)[0]
-    with counted:
-        return made.step(output, label, x, return_dict=False, **with_noise)[0]
-
-
-@contextmanager
-def prepared_normals(z: Tensor) -> Iterator[None]:
-    """Let the schedulers that draw by themselves take normals drawn before."""
-    from diffusers.schedulers import scheduling_euler_ancestral_discrete as module
-
-    original = module.randn_tensor
-    module.randn_tensor = lambda *args, **kwargs: z
-    try:
-        yield
-    finally:
-        module.randn_tensor = original
-
-
-def middle_median(clocks: list[Clock]) -> float:
-    """Microseconds."""
-    return 1e6 * statistics.median(s for c in clocks for s in c.steps[SKIPPED:])
+def micro(seconds: list[float]) -> float:
+    """Median in microseconds."""
+    return 1e6 * statistics.median(seconds)
 
 
 def solver_lines(repetitions: int) -> Iterator[str]:
@@ -335,40 +115,71 @@ def solver_lines(repetitions: int) -> Iterator[str]:
         times = grids.uniform(process.interpolant, STEPS, process.t_start)
         clocks = [Clock() for _ in range(repetitions)]
         for clock in clocks:
-            ours(process, solver, times, x, z, clock, STEPS - 1)
-        counter = Counter()
-        ours(process, solver, times, x, z, Clock(), STEPS - 2, counter)
+            last(ours(process, solver, times, x, z, clock, STEPS - 1))
+        counter = Counter(math.prod(SHAPE))
+        last(ours(process, solver, times, x, z, Clock(), STEPS - 2, counter))
         if isinstance(solver, Restart):  # most of its steps are those of its main solver
             name = "restart, between restarts"
-        step, network = middle_median(clocks), statistics.median(s for c in clocks for s in c.looks)
-        share = step / 1e6 / (solver.evaluations * network)
+        step = micro([s for c in clocks for s in c.steps[SKIPPED:]])
+        share = step / solver.evaluations / micro([s for c in clocks for s in c.looks])
         passes, small, reads = counter.counts
         cells = (name, solver.evaluations, f"{step:.0f}", f"{100 * share:.2f} %", passes, small, reads)
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
-def rival_lines(repetitions: int) -> Iterator[str]:
-    network = itscale.load("digits").network
-    unit, z = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
-    for name, rival in RIVALS.items():
-        process, times, kappa = setting(rival, network)
-        start = unit * float(process.interpolant.sigma(times[0]))
-        scale = torch.sqrt(1 + kappa**2).tolist() if rival.is_unit else [1.0] * len(kappa)
-        moves = len(kappa) - 1
+class Pair:
+    """A rival and our solver on one problem."""
 
-        mine = functools.partial(ours, process, rival.solver, times, start, z, until=moves)
-        other = functools.partial(theirs, rival, kappa, times, network, start / scale[0], z)
-        first, second = mine(clock=Clock()), other(clock=Clock()) * scale[-1]
-        gap = float((first - second).abs().max() / first.abs().max())
+    def __init__(self, rival: Rival, network: nn.Module) -> None:
+        self.rival, self.network = rival, network
+        self.process, self.times, self.kappa = setting(rival, network)
+        unit, self.z = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+        self.start = unit * float(self.process.interpolant.sigma(self.times[0]))
+        self.scale = torch.sqrt(1 + self.kappa**2).tolist() if rival.is_unit else [1.0] * len(self.kappa)
+
+    def mine(self, clock: Clock, counted: Counter | None = None) -> Iterator[Tensor]:
+        moves = len(self.kappa) - 1
+        return ours(self.process, self.rival.solver, self.times, self.start, self.z, clock, moves, counted)
+
+    def other(self, clock: Clock, counted: Counter | None = None) -> Iterator[Tensor]:
+        start = self.start / self.scale[0]
+        return theirs(self.rival, self.kappa, self.times, self.network, start, self.z, clock, counted)
+
+    def gap(self) -> float:
+        """How far apart they end."""
+        first, second = last(self.mine(Clock())), last(self.other(Clock())) * self.scale[-1]
+        return float((first - second).abs().max() / first.abs().max())
+
+    def seconds(self, repetitions: int) -> list[tuple[float, float]]:
+        """Of one step of each, taken by turns; who begins changes with the repetition."""
+        found = []
+        for turn in range(repetitions):
+            clocks = Clock(), Clock()
+            runs = self.mine(clocks[0]), self.other(clocks[1])
+            for _ in zip(*(runs if turn % 2 else runs[::-1]), strict=True):
+                pass
+            found += zip(*(clock.steps[SKIPPED:] for clock in clocks), strict=True)
+        return found
+
+    def counts(self) -> str:
+        counters = [Counter(math.prod(SHAPE)) for _ in range(2)]
+        last(self.mine(Clock(), counters[0]))
+        last(self.other(Clock(), counters[1]))
+        return " | ".join(f"{p}, {q}" for p, q in zip(*(c.counts for c in counters), strict=True))
+
+
+def rival_lines(repetitions: int) -> Iterator[str]:
+    heavy, light = itscale.load("digits").network, Light()
+    for name, rival in RIVALS.items():
+        pair = Pair(rival, heavy)
+        gap = pair.gap()
         assert gap < 1e-3, f"{name}: ours and theirs end {gap:.2g} apart"
-        clocks = [(Clock(), Clock()) for _ in range(repetitions)]
-        for a, b in clocks:
-            mine(clock=a), other(clock=b)
-        a, b = (middle_median(list(c)) for c in zip(*clocks, strict=True))
-        counters = Counter(), Counter()
-        mine(clock=Clock(), counted=counters[0]), other(clock=Clock(), counted=counters[1])
-        counts = " | ".join(f"{p}, {q}" for p, q in zip(*(c.counts for c in counters), strict=True))
-        yield f"| {name} | {rival.scheduler} | {a:.0f} | {b:.0f} | {b / a:.1f} | {counts} |"
+        cells = [name, rival.scheduler]
+        for network, times in ((heavy, 1), (light, LIGHT)):
+            seconds = Pair(rival, network).seconds(repetitions * times)
+            a, b = (micro(list(side)) for side in zip(*seconds, strict=True))
+            cells += [f"{a:.0f}, {b:.0f}", f"{statistics.median(b / a for a, b in seconds):.2f}"]
+        yield "| " + " | ".join([*cells, pair.counts()]) + " |"
 
 
 def normals_line() -> str:
@@ -401,10 +212,11 @@ of processor time a step, without the network; compare ratios.
 ## Against the schedulers of diffusers
 
 The same update of the same states by the same network outputs; both must end at the same states. Where two
-numbers stand, the first is ours.
+numbers stand, the first is ours. Ratios are medians of theirs over ours, step by step by turns: above 1 ours
+is the quicker.
 
-| update | scheduler | ours, µs | theirs, µs | theirs / ours | passes over states | on numbers | reads |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+| update | scheduler | µs | ratio | µs, light network | ratio | passes over states | on numbers | reads |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 MIDDLE = """
 ## All solvers
 
