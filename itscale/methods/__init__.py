@@ -2,6 +2,7 @@
 
 from itscale.errors import ConfigError, unknown_name
 from itscale.methods.afdps import AFDPS
+from itscale.methods.alive import Alive
 from itscale.methods.base import Claim, Cost, Method, Needs, Plan, State
 from itscale.methods.beam import Beam
 from itscale.methods.best_of_n import BestOfN
@@ -51,6 +52,7 @@ METHODS: dict[str, type] = {
     "unguided": Unguided,
     "best-of-n": BestOfN,
     "importance": ImportanceSampling,
+    "alive": Alive,
     "smc": SMC,
     "nested-smc": NestedSMC,
     "svdd": SVDD,
@@ -135,6 +137,7 @@ __all__ = [
     "TFG",
     "TMPD",
     "UGD",
+    "Alive",
     "Beam",
     "BestOfN",
     "Claim",

@@ -35,6 +35,7 @@ from itscale.methods import (
     TFG,
     TMPD,
     UGD,
+    Alive,
     Beam,
     BestOfN,
     CoDe,
@@ -82,6 +83,7 @@ PROFILE = Profile(tuple(k / 8 for k in range(8)), SPREAD, SLOPES, SLOPES, reward
 CYCLES = (Interval(kappa_min=0.3, kappa_max=1.0, points=9, repeats=2),)
 ON_THE_ODE = (ZeroOrderSearch, PathSearch, ReNO)
 METHOD_CASES: list[Any] = [
+    Alive(particles=8, batch=4),
     Unguided(particles=32),
     BestOfN(particles=32),
     ImportanceSampling(particles=32),
@@ -405,6 +407,13 @@ def check_budget_is_obeyed(method: Any) -> None:
                 run(method, groups=2, budget=Budget(**{unit: limit})), unit
             )
             assert used(run(method, groups=2, budget=Budget(**{unit: limit})), unit) <= limit
+        return
+    if isinstance(method, Alive):  # which ends when enough samples satisfy its constraint
+        for unit in ("nfe", "model_rows", "reward_calls"):
+            assert (
+                used(run(replace(method, particles=None), groups=2, budget=Budget(**{unit: 163})), unit)
+                <= 163
+            )
         return
     if isinstance(method, ReNO | DNO):  # which spend it on iterations
         tries = 1 if method.zero_order is None else 1 + method.zero_order.directions

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import itscale
-from itscale.methods import SMC, ImportanceSampling, NestedSMC, PsiSMC, State, WasteFreeSMC
+from itscale.methods import SMC, Alive, ImportanceSampling, NestedSMC, PsiSMC, State, WasteFreeSMC
 from itscale.particles import effective_sample_size
 from itscale.potentials import Difference
 from itscale.solvers import Interval
@@ -34,6 +34,7 @@ def check(found: Errors) -> None:
     "method",
     [
         ImportanceSampling(particles=256),
+        Alive(particles=256),
         SMC(particles=256),
         SMC(particles=256, score_every=10),
         SMC(particles=256, potential="max", score_every=10),
