@@ -31,6 +31,7 @@ class Guidance:
         parallel: how much of the difference's part along the conditional denoised sample is kept; the paper
             takes 0, which keeps colours from saturating at large weights.
         norm: longest difference of denoised samples, beyond which it is shortened; None never.
+        split: ask for the two outputs in two calls, each of half the rows.
 
     Reference:
         ``interval``: Kynkäänniemi et al. (2024), "Applying Guidance in a Limited Interval Improves Sample and
@@ -46,6 +47,7 @@ class Guidance:
     rescale: float = 0.0
     parallel: float = 1.0
     norm: float | None = None
+    split: bool = False
 
     def __post_init__(self) -> None:
         check_weight(self.weight)

@@ -60,6 +60,17 @@ def test_nothing_set_is_the_weight(states):
     assert torch.equal(plain, rule)
 
 
+def test_halves_may_be_asked_one_after_the_other(states):
+    network, sizes = Network(), []
+    network.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+    model = wrapped(network)
+    whole, split = (
+        model.given(2, g).predict(states, T, None) for g in (3.0, Guidance(weight=3.0, split=True))
+    )
+    assert sizes == [10, 5, 5]
+    torch.testing.assert_close(whole, split)
+
+
 def test_outside_the_interval_the_conditional_model_is_asked_alone(states):
     network = Network()
     model = wrapped(network)
