@@ -53,7 +53,8 @@ class EngineBase:
         self.ledger = ledger
         self.event_shape = event_shape
         self.rows_per_look = rows_per_look
-        self.rows_at = torch.tensor(rows_at or [rows_per_look] * (times.shape[0] - 1))
+        # nobody looks at the last level, but rows that are there may stand beside some that do
+        self.rows_at = torch.tensor([*(rows_at or [rows_per_look] * (times.shape[0] - 1)), rows_per_look])
         self.tilt = tilt
         self.has_reward = has_reward
         self.has_gradient = has_gradient
