@@ -11,14 +11,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+import signal
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 import itscale
+from itscale.engine import Step
 from itscale.methods import SMC
 from itscale.pools import Local, Ray, session
 
@@ -63,20 +67,24 @@ class Setting:
     shards: int
     method: SMC
 
-    def milliseconds(self, steps: int, pool: Any) -> list[float]:
-        """Times of the steps, but for the first two, in which connections are made."""
-        ends = []
+    def run(self, steps: int, pool: Any, on_step: Callable[[Step], Any]) -> None:
+        """Sample, and nothing else."""
         itscale.sample(
             itscale.models.wrap(
                 self.network, predicts="velocity", interpolant="linear", event_shape=(NUMBERS,)
             ),
             reward=first_number,
             method=self.method,
-            steps=steps + 2,
+            steps=steps,
             seed=0,
             pool=pool,
-            on_step=lambda step: ends.append(time.perf_counter()),
+            on_step=on_step,
         )
+
+    def milliseconds(self, steps: int, pool: Any) -> list[float]:
+        """Times of the steps, but for the first two, in which connections are made."""
+        ends = []
+        self.run(steps + 2, pool, lambda step: ends.append(time.perf_counter()))
         return [1000 * (b - a) for a, b in itertools.pairwise(ends[1:])]
 
     def compare(self, steps: int) -> dict[str, list[float]]:
@@ -112,6 +120,22 @@ SCALING = {
 }
 
 
+def recovery(number: signal.Signals, deadline: float) -> float:
+    """Seconds from the loss of a shard to the end of the next step, in a run of 12 steps of 20 ms."""
+    setting = Setting(Slow(0.02), 2, EVERY)
+    ends: list[float] = []
+
+    def on_step(step: Step) -> None:
+        ends.append(time.perf_counter())
+        if step.level == 6:
+            rows: Any = step.particles.rows
+            os.kill(rows.pool.crew.pids[1], number)
+
+    ray = Ray(shards=2, cpus=0, threads=1, microbatch=PARTICLES, deadline=deadline, first_deadline=deadline)
+    setting.run(12, ray, on_step)
+    return ends[6] - ends[5]
+
+
 def measure(steps: int) -> dict[str, dict[str, float]]:
     """Ratios and times of every setting."""
     torch.set_num_threads(1)
@@ -125,6 +149,10 @@ def measure(steps: int) -> dict[str, dict[str, float]]:
         if name in SCALING:
             ratio = {"efficiency": local / (sharded * setting.shards)}
         found[name] = {**ratio, "local": local, "sharded": sharded}
+    found["recovery, seconds"] = {
+        "a shard is killed": recovery(signal.SIGKILL, 30.0),
+        "a shard hangs, with a deadline of 3 s": recovery(signal.SIGSTOP, 3.0),
+    }
     session.disconnect()
     return {name: {key: round(value, 3) for key, value in row.items()} for name, row in found.items()}
 

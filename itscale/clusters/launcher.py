@@ -28,6 +28,7 @@ def problems(document: dict[str, Any]) -> Iterator[Problem]:
     if found:  # the rules below trust the shapes
         return
     yield from _node_types(document, provider)
+    yield from _growth(document)
     yield from _tokens(document)
     yield from rules.secrets(document)
     yield from rules.dashboards(document)
@@ -69,6 +70,16 @@ def _node_types(document: dict[str, Any], provider: str) -> Iterator[Problem]:
     if document.get("idle_timeout_minutes", 5) < 5:
         yield Problem(
             "idle_timeout_minutes", "machines go before a model has loaded; write 5 or more", "conduct"
+        )
+
+
+def _growth(document: dict[str, Any]) -> Iterator[Problem]:
+    starts = [line for line in document["head_start_ray_commands"] if "ray start" in line]
+    if document.get("max_workers", 0) and not any("--autoscaling-config" in line for line in starts):
+        yield Problem(
+            "head_start_ray_commands",
+            "the head never starts a worker; add --autoscaling-config=~/ray_bootstrap_config.yaml",
+            "conduct",
         )
 
 

@@ -194,8 +194,8 @@ class Given(Composable):
         if given is not None and not bool(given.all()):
             return self._predict_some(x, t, condition, nothing, given.nonzero()[:, 0])
         if isinstance(self.guidance, Guidance) and self.guidance.split:
-            halves = (self.model.predict(x, t, half) for half in (nothing, condition))
-            return self._combined(*halves, x, t)
+            without = self.model.predict(x, t, nothing)
+            return self._combined(without, self.model.predict(x, t, condition), x, t)
         both = joined([nothing, condition])
         raw = self.model.predict(torch.cat([x, x]), t if t.ndim == 0 else torch.cat([t, t]), both)
         return self._combined(raw[:rows], raw[rows:], x, t)

@@ -14,6 +14,7 @@ from itscale.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "ray_configs"
 FILES = sorted([*FOLDER.rglob("*.yaml"), *FOLDER.rglob("*.sbatch")])
+PREM = "local/on-prem.yaml"
 SPOT, SERVICE = "aws/gpu-spot.yaml", "kuberay/rayservice-reward.yaml"
 CLUSTER, JOB = "kuberay/raycluster-autoscale.yaml", "kuberay/rayjob-sweep.yaml"
 RAY, ARRAY = "slurm/ray-sweep.sbatch", "slurm/array-sweep.sbatch"
@@ -71,6 +72,9 @@ MUTANTS = {
     "idle too soon": (CLUSTER, "idleTimeoutSeconds: 600", "idleTimeoutSeconds: 60", "conduct", "300"),
     "GPUs that stay": (
         SPOT, "gpu-spot:\n    min_workers: 0", "gpu-spot:\n    min_workers: 8", "conduct", "paid for",
+    ),
+    "head without an autoscaler": (
+        PREM, " --autoscaling-config=~/ray_bootstrap_config.yaml", "", "conduct", "never starts a worker",
     ),
     "cluster that stays": (
         JOB, "shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false", "conduct", "stays",

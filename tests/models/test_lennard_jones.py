@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from itscale.experiments.compose_lennard_jones import Row, wasserstein
 from itscale.experiments.lennard_jones_chains import ENERGY, centred, gas, hmc, icosahedra, laplacian, report
 
 import itscale
@@ -79,6 +80,17 @@ def test_moves_keep_the_law_of_a_harmonic_trap():
     variance = float(found.kept[-600:].square().sum(dim=(1, 2)).mean()) / 36
     assert variance == pytest.approx(0.5, rel=0.05)
     assert found.accepted > 0.8
+
+
+def test_distances_between_laws_are_those_of_shifted_numbers(clusters):
+    """Of numbers moved by 3 they are 3; of a set of clusters to itself 0, whatever its order."""
+    numbers = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    assert wasserstein(numbers, numbers + 3, 1) == pytest.approx(3, rel=1e-6)
+    assert wasserstein(numbers, -numbers.flip(0) - 3, 2) >= wasserstein(numbers, -numbers.flip(0) - 3, 1)
+    same = Row.of(clusters[2.0].flip(0), clusters[2.0])
+    assert max(same.w1, same.w2, same.distance_w2) == pytest.approx(0, abs=1e-9)
+    assert same.energy == pytest.approx(float(ENERGY.energy(clusters[2.0]).mean()))
+    assert Row.of(1.1 * clusters[2.0], clusters[2.0]).distance_w2 > 0.1
 
 
 @pytest.mark.slow

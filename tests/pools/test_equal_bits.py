@@ -55,12 +55,14 @@ def test_images_give_equal_bits_on_four_shards(name, pool):
     assert_same(run(METHODS[name], pool(4), event), local(METHODS[name], event=event))
 
 
+@pytest.mark.parametrize("shards", [1, 2, 4])
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_every_scheme_gives_equal_bits_on_four_shards(scheme, pool):
+def test_every_scheme_gives_equal_bits_on_any_number_of_shards(scheme, shards, pool):
     method = SMC(particles=7, ess_threshold=1.0, scheme=scheme)
-    mine = run(method, pool(4))
-    assert mine.notes["pool"]["rows_moved"] > 0
-    assert_same(mine, local(method))
+    three = {"groups": 3, "condition": [0.0, 1.0, 2.0]}  # shards end in the midst of a group
+    mine = run(method, pool(shards), **three)
+    assert (mine.notes["pool"]["rows_moved"] > 0) == (shards > 1)
+    assert_same(mine, local(method, **three))
 
 
 @pytest.mark.parametrize("solver", ["2m-sde", "dpm++3m-sde", "euler-maruyama"])
