@@ -153,6 +153,9 @@ class Conditional:
     def encode(self, conditions):
         return None
 
+    def to(self, device):
+        return self
+
 
 @itscale.reward(name="shifted", modality="vector")
 def shifted(vectors, conditions):

@@ -10,7 +10,7 @@ import pytest
 
 import itscale
 from itscale.errors import BudgetError, ConfigError
-from itscale.methods import Plan, ReNO, ZeroOrderSearch
+from itscale.methods import Alive, Plan, ReNO, ZeroOrderSearch
 from itscale.methods.noise_ascent import NoiseAscent
 from itscale.preparation import prepare
 from itscale.scoring import as_reward
@@ -43,6 +43,8 @@ def test_a_budget_too_small_names_the_least_and_what_to_lower(name, unit):
     flexible = replace(method, rounds=None) if name == "zero-order" else replace(method, particles=None)
     if isinstance(method, NoiseAscent):
         flexible = replace(flexible, iterations=None)
+    if isinstance(method, Alive):  # a budget buys trials, of which it needs one more than particles
+        flexible = replace(method, max_trials=None)
     scores_once = name in ("unguided", "best-of-n", "importance") or name.startswith(("dts", "reno", "dno"))
     if unit == "reward_calls" and scores_once:
         assert planned(flexible, itscale.Budget(reward_calls=1)).particles == 1
