@@ -69,7 +69,7 @@ _heard = _looked = 0.0  # when the head answered last, and when it was asked las
 def connect(
     address: str, *, cpus: int, gpus: float, object_store: int, resources: Mapping[str, float]
 ) -> Any:
-    """Return the ``ray`` module, connected; a connection that exists is used as it is.
+    """Return the ``ray`` module, connected; a connection that exists is used, if it is to that address.
 
     A Ray of one's own answers nobody without a token that only this user can read, keeps its files in a
     private temporary folder, has no dashboard, and ends with this process or with ``disconnect``.
@@ -83,16 +83,28 @@ def connect(
 
     Raises:
         MissingExtra: if Ray is not installed.
-        ConfigError: if the address does not answer within seconds, or runs another version.
+        ConfigError: if the address does not answer within seconds or runs another version, or if this
+            process is connected to another one.
     """
     ray = load_ray()
     if ray.is_initialized():
+        _check_same(ray, address)
         return ray
     if address == LOCAL:
         _start(ray, cpus, gpus, object_store, resources)
     else:
         _join(ray, address)
     return ray
+
+
+def _check_same(ray: Any, address: str) -> None:
+    """A process can be in one cluster only. Machines have several names, so ports are compared."""
+    here = ray.get_runtime_context().gcs_address
+    if address not in (LOCAL, "auto") and address.rpartition(":")[2] != here.rpartition(":")[2]:
+        raise ConfigError(
+            f"this process is connected to the Ray at {here!r} and cannot join the one at {address!r} too; "
+            "call itscale.pools.session.disconnect() first, or use another process"
+        )
 
 
 def disconnect() -> None:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from itscale.methods import DPS, LGDMC, MPGD, TDS, TMPD, ConjugateSMC, PiGDM
+from itscale.methods import DDSMC, DPS, LGDMC, MPGD, TDS, TMPD, ConjugateSMC, PiGDM
 from itscale.models import GaussianMixture
 from itscale.models.measured_mixture import MeasuredMixture
 from itscale.operators import Dense, GaussianLikelihood
@@ -22,6 +22,7 @@ ENTRANTS = (
     Entrant("dps, weighted", DPS(correct=True)),
     Entrant("mpgd, weighted", MPGD(correct=True)),
     Entrant("tds with a likelihood", TDS()),
+    Entrant("ddsmc", DDSMC()),
 )
 QUICK = ("conjugate-smc", "pigdm, weighted")
 MATRIX, SIGMA, Y = ((1.0, 0.5),), 0.7, 1.2

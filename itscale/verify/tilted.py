@@ -16,6 +16,7 @@ from itscale.methods import (
     FKC,
     SMC,
     TDS,
+    Alive,
     Beam,
     Funnel,
     ImportanceSampling,
@@ -109,6 +110,9 @@ def problem(kind: str, tilt: float) -> Problem:
 
 ENTRANTS = (
     Entrant("importance", ImportanceSampling(), setting={"solver": "dpm++2m"}, sharpest=1.0),
+    Entrant(
+        "alive", Alive(), setting={"solver": "dpm++2m"}, sharpest=1.0
+    ),  # nothing is forbidden: importance
     Entrant("smc", SMC()),
     Entrant("smc, scored every 10", SMC(score_every=10)),
     Entrant("smc, max potential, every 10", SMC(potential="max", score_every=10), sharpest=1.0),

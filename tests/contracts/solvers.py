@@ -342,6 +342,9 @@ class Counted:
         self.rows += len(x)
         return self.model.predict(x, t, condition)
 
+    def to(self, device: Any) -> Counted:
+        return self
+
 
 def check_sampling(solver: Solver) -> None:
     """Through ``sample``: the kernel's own run, however rows are batched, at the cost the ledger says."""

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from itscale.errors import ConfigError, MissingExtra
+from itscale.pools import session
 from itscale.runs import run
 from itscale.runs.cells import Cell
 from itscale.runs.cluster import Cluster
@@ -14,6 +15,7 @@ from tests.runs.test_workers import CONFIG
 
 
 def test_address_that_does_not_answer_is_an_error_in_time(tmp_path):
+    session.disconnect()  # from what an earlier test may have joined
     with pytest.raises(ConfigError, match=r"nobody answers at '127\.0\.0\.1:1'"):
         run(CONFIG, out=tmp_path / "a", cluster=Cluster("127.0.0.1:1"))
 
