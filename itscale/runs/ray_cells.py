@@ -130,7 +130,7 @@ class _Crew:
         self.recorder = recorder
         self.folder = folder
         self.workers: dict[int, _Worker] = {}
-        self.deaths: dict[str, int] = {}
+        self.deaths: dict[str, list[str | None]] = {}  # cell's key -> machines on which its workers died
         self.moved: list[tuple[Cell, Progress]] = []
         self.ended: list[tuple[Cell, Outcome | Failure]] = []
         self.failed_starts = 0
@@ -292,11 +292,11 @@ class _Crew:
                 self.recorder.retried(cell, f"its worker {how}")
             self.queue.put_back(cell)
         self._begin(worker, first)
-        if self._is_alive(worker.node):
-            self.deaths[first.key] = self.deaths.get(first.key, 0) + 1
-        else:
+        if not self._is_alive(worker.node):
             how = f"was on a machine that is lost ({how})"
-        if self.deaths.get(first.key, 0) < ATTEMPTS:
+        self.deaths.setdefault(first.key, []).append(worker.node)
+        # Ray may hear of a lost machine long after its workers fell silent: ask it anew of every death
+        if sum(map(self._is_alive, self.deaths[first.key])) < ATTEMPTS:
             self.recorder.retried(first, f"its worker {how}")
             self.queue.put_back(first)
         else:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,6 +118,46 @@ def test_cell_that_kills_every_worker_is_recorded_and_the_others_go_on(tmp_path,
     done = run(config, out=tmp_path / "a", workers=2, threads=1, cluster=cluster)
     assert (done.exit_code, len(done.rows), len(done.failed)) == (3, 1, 1)
     assert "3 times" in done.failed[0]["error"]
+
+
+class Heard:
+    """What a crew asks of Ray and of the recorder while it buries workers."""
+
+    def __init__(self, alive):
+        self.alive = set(alive)
+        self.retries, self.failures = [], []
+
+    def nodes(self):
+        return [{"NodeID": node, "Alive": node in self.alive} for node in "abcd"]
+
+    def started(self, cell):
+        """Nothing to keep."""
+
+    def retried(self, cell, why):
+        self.retries.append(why)
+
+    def ended(self, end):
+        self.failures.append(end[1])
+
+
+@pytest.mark.parametrize(("lost", "failures"), [("", 1), ("a", 0), ("ab", 0)])
+def test_deaths_on_machines_that_prove_lost_later_do_not_count(tmp_path, lost, failures):
+    heard = Heard("abcd")
+    cell = SimpleNamespace(key="k", label="l", model=None)
+    crew = ray_cells._Crew(
+        SimpleNamespace(nodes=heard.nodes, remote=lambda made: made),
+        Cluster(),
+        {},
+        None,
+        SimpleNamespace(put_back=lambda back: None),
+        heard,
+        tmp_path,
+    )
+    for number, node in enumerate("abc"):  # no machine is known to be lost when its worker falls silent
+        crew._send_back(ray_cells._Worker(number, None, None, 0.0, node, [cell]), "was lost")
+        if number == 1:
+            heard.alive -= set(lost)
+    assert (len(heard.retries), len(heard.failures)) == (3 - failures, failures)
 
 
 @pytest.mark.ray
