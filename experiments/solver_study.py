@@ -251,14 +251,14 @@ def draw(rows: Iterable[Row], path: Path) -> None:
             axis.axhspan(mean - error, mean + error, color="0.85", zorder=0)
             axis.axhline(mean, color="0.6", linewidth=1, linestyle="--", label=REAL, zorder=1)
         axis.set(xscale="log", yscale="log", title=title, xlabel="network evaluations per sample")
-        ticks = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = (0.002, 0.005, 0.01, 0.02, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 20, 50)
         for which, at in ((axis.xaxis, NFE), (axis.yaxis, ticks)):
             which.set_major_locator(FixedLocator(at))
             which.set_minor_locator(NullLocator())
             which.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False)
-    axes[0].set_ylim(0.15, 1.5)  # sde-heun with few steps lies far above
+    axes[0].set_ylim(0.06, 0.8)  # sde-heun with few steps lies far above
     axes[0].set_ylabel("Frechet distance, judge's features")
     axes[2].set_ylabel("root mean square difference, pixels in [-1, 1]")
     path.parent.mkdir(parents=True, exist_ok=True)
