@@ -24,7 +24,7 @@ COEFFICIENTS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=repr)
-@pytest.mark.parametrize("coefficient", COEFFICIENTS, ids=repr)
+@pytest.mark.parametrize("coefficient", COEFFICIENTS, ids=lambda c: type(c).__name__)
 def test_exponent_is_the_integral_of_half_the_squared_ratio_to_sigma(coefficient, path):
     for t0, t1 in INTERVALS:
         truth, error = quad(

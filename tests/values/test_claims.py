@@ -31,7 +31,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 def test_methods_keep_their_claims_with_every_value(method, value):
     check_claim(method, value=value)
