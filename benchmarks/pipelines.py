@@ -403,7 +403,7 @@ def main() -> None:
                 if arguments.out is not None:
                     arguments.out.mkdir(parents=True, exist_ok=True)
                     (arguments.out / "pipelines.json").write_text(json.dumps(facts, indent=1))
-        except Exception:
+        except Exception:  # a family that fails costs its own figures, and is written down
             found["failed"] = traceback.format_exc()
             print(found["failed"], flush=True)
         if DEVICE == "cuda":

@@ -110,9 +110,8 @@ def problem(kind: str, tilt: float) -> Problem:
 
 ENTRANTS = (
     Entrant("importance", ImportanceSampling(), setting={"solver": "dpm++2m"}, sharpest=1.0),
-    Entrant(
-        "alive", Alive(), setting={"solver": "dpm++2m"}, sharpest=1.0
-    ),  # nothing is forbidden: importance
+    # nothing is forbidden here, so that this is importance sampling
+    Entrant("alive", Alive(), setting={"solver": "dpm++2m"}, sharpest=1.0),
     Entrant("smc", SMC()),
     Entrant("smc, scored every 10", SMC(score_every=10)),
     Entrant("smc, max potential, every 10", SMC(potential="max", score_every=10), sharpest=1.0),
