@@ -14,11 +14,12 @@ from itscale.budget import Ledger
 from itscale.engine.messages import Place
 from itscale.engine.particles import Particles
 from itscale.engine.watch import Watch
+from itscale.models.wrapper import is_uneven
 from itscale.noise import Address, Noise, Purpose
 from itscale.operators import Observed
 from itscale.pools import OpenPool
 from itscale.process import ContinuousProcess
-from itscale.solvers import Kernel
+from itscale.solvers import Kernel, is_silent
 from itscale.values import DENOISED_COST, ScoreCost
 
 
@@ -82,6 +83,18 @@ class EngineBase:
     def is_noisy(self, level: int) -> bool:
         """Whether the move from this level separates copies."""
         return self.kernel.is_noisy(level)
+
+    @property
+    def looks_once(self) -> bool:
+        """Whether a look asks the network about every row, as it does not of tokens that stayed the same."""
+        return isinstance(self.process, ContinuousProcess)
+
+    def is_silent(self, kernel: Kernel) -> bool:
+        """Whether moves without a guide have nothing to tell the driver."""
+        process = self.process
+        if not isinstance(process, ContinuousProcess) or process.is_exact or is_uneven(process.model):
+            return False
+        return is_silent(kernel)
 
     def uniforms(self, p: Particles, purpose: Purpose, count: int) -> Float64[Tensor, "g count"]:
         """Uniforms of the groups' present move; a purpose may be used once a move."""

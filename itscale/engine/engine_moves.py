@@ -31,7 +31,7 @@ class MoveVerbs(EngineBase):
             if n > self.initial.shape[1]:
                 raise ConfigError(f"initial has noise for {self.initial.shape[1]} particles, not for {n}")
             initial = self.initial[:, :n].reshape(-1, *self.event_shape)
-        return replace(p, rows=self.pool.call("start", self._place(p), initial), move=p.move + 1)
+        return replace(p, rows=self.pool.later("start", self._place(p), initial), move=p.move + 1)
 
     def propose(
         self,
@@ -60,18 +60,17 @@ class MoveVerbs(EngineBase):
         if guide is not None and guide.wants_context:
             context = context or p
             population = Whole((context.rows, context.value))
-        rows, ratio, looks = self.pool.call(
-            "propose",
-            p.rows,
-            one_level(fields["level"] - 1),
-            self._place(p, children),
-            kernel=None if kernel is self.kernel else kernel,
-            children=children,
-            guide=guide,
-            population=population,
-            near=None if near is None else Near(near[0].rows, near[1].reshape(-1)),
-            keep_noise=keep_noise,
-        )
+        given = ("propose", p.rows, one_level(fields["level"] - 1), self._place(p, children))
+        how = {
+            "kernel": None if kernel is self.kernel else kernel,
+            "children": children,
+            "near": None if near is None else Near(near[0].rows, near[1].reshape(-1)),
+            "keep_noise": keep_noise,
+        }
+        if guide is None and self.is_silent(kernel):
+            rows, ratio, looks = self.pool.later(*given, **how), None, None
+        else:
+            rows, ratio, looks = self.pool.call(*given, **how, guide=guide, population=population)
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
         self._charge_inside(kernel, p.level, children, looks)
@@ -85,9 +84,11 @@ class MoveVerbs(EngineBase):
 
         A jump in time: multistep solvers start afresh after it. ``guide`` as for ``propose``.
         """
-        rows, ratio, looks = self.pool.call(
-            "propose", p.rows, one_level(p.level), self._place(p), kernel=kernel, guide=guide, stays=True
-        )
+        given = ("propose", p.rows, one_level(p.level), self._place(p))
+        if guide is None and self.is_silent(kernel):
+            rows, ratio, looks = self.pool.later(*given, kernel=kernel, stays=True), None, None
+        else:
+            rows, ratio, looks = self.pool.call(*given, kernel=kernel, guide=guide, stays=True)
         self._charge_inside(kernel, p.level, 1, None if looks is None or looks.ndim == 1 else looks)
         log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
         return replace(

@@ -40,12 +40,14 @@ class ScoreVerbs(EngineBase):
             self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
             self.ledger.charge(backward_rows=int(self._rows(p.level).sum()))
             return self._take_scores(self._rated(replace(p, rows=rows)), scored)
-        looked, looks = self.pool.call("look", p.rows, one_level(p.level), self._place(p))
-        if looked is p.rows:
+        if p.rows.is_looked_at:
             return p
-        if looks is None:
+        given = ("look", p.rows, one_level(p.level), self._place(p))
+        if self.looks_once:
+            looked = self.pool.later(*given, is_look=True)
             self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
-        else:
+        else:  # of tokens only what is new is looked at
+            looked, looks = self.pool.call(*given)
             made = looks.reshape(p.level.shape)
             self._charge_looks(made.sum(dim=1), (made * self.rows_at[p.level]).sum(dim=1))
         return self._rated(replace(p, rows=looked))

@@ -43,15 +43,21 @@ class Ragged:
         """
         at = self._place(engine, move)
         if self.rows is None:
-            rows = engine.pool.call("start", at, None)
+            rows = engine.pool.later("start", at, None)
+        elif engine.is_silent(engine.kernel):
+            rows = engine.pool.later("propose", self.rows, self.level, at)
+            self._charge(engine, engine.kernel.extra_looks(self.level))
         else:
             rows, _, inside = engine.pool.call("propose", self.rows, self.level, at)
             if inside is None or inside.ndim == 1:
                 self._charge(engine, engine.kernel.extra_looks(self.level) if inside is None else inside)
             else:
                 self._charge(engine, inside[:, 0], inside[:, 1])
-        rows, made = engine.pool.call("look", rows, self.level + 1, at)
-        made = torch.ones_like(self.group) if made is None else made
+        made = torch.ones_like(self.group)
+        if engine.looks_once:
+            rows = engine.pool.later("look", rows, self.level + 1, at, is_look=True)
+        else:
+            rows, made = engine.pool.call("look", rows, self.level + 1, at)
         self._charge(engine, made, made * engine.rows_at[self.level + 1])
         return replace(self, rows=rows, level=self.level + 1)
 

@@ -126,6 +126,11 @@ class Rows(Held):
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
     @property
+    def is_looked_at(self) -> bool:
+        """Whether the network's output is known of every row as it is."""
+        return self.raw is not None and self.known is None
+
+    @property
     def depths(self) -> Int64[Tensor, " rows"]:
         """How many of the history's tensors are each row's own, on the host."""
         return torch.full((len(self),), len(self.history)) if self.depth is None else self.depth

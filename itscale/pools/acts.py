@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,13 @@ class Errand:
     """One shard's part of an act.
 
     Attributes:
-        command: for ``Shard.act``; None is an export.
+        commands: for ``Shard.act``; None is an export.
         blocks: of these errands of the same act, which come before; what they return is handed over.
         name, index: rows to export.
     """
 
     shard: int
-    command: bytes | None
+    commands: tuple[bytes, ...] | None
     blocks: tuple[int, ...] = ()
     name: Name | None = None
     index: np.ndarray | None = None
@@ -45,17 +46,23 @@ class Act:
     """What several shards do together.
 
     Attributes:
+        verbs: one of every command.
         errands: exports come first, so that rows are copied out before anything can change them.
         dropped: populations that nobody has any more.
     """
 
-    verb: str
+    verbs: tuple[str, ...]
     errands: list[Errand]
     dropped: tuple[Name, ...] = ()
 
     @property
     def answering(self) -> list[Errand]:
-        return [errand for errand in self.errands if errand.command is not None]
+        return [errand for errand in self.errands if errand.commands is not None]
+
+    @property
+    def name(self) -> str:
+        """Its verbs, in one word."""
+        return "+".join(self.verbs)
 
 
 class Lost(Exception):
@@ -144,12 +151,12 @@ class Log:
         for errand in act.errands:
             self._numbers[errand.shard] += 1
             number, actor = self._numbers[errand.shard], self.crew.shards[errand.shard]
-            if errand.command is None:
+            if errand.commands is None:
                 refs.append(actor.export.remote(self.crew.epoch, number, errand.name, errand.index))
             else:
                 blocks = [refs[i] for i in errand.blocks]
-                refs.append(actor.act.remote(self.crew.epoch, number, errand.command, act.dropped, *blocks))
-        return [ref for ref, errand in zip(refs, act.errands, strict=True) if errand.command is not None]
+                refs.append(actor.act.remote(self.crew.epoch, number, errand.commands, act.dropped, *blocks))
+        return [ref for ref, errand in zip(refs, act.errands, strict=True) if errand.commands is not None]
 
     def _settle(self) -> None:
         while self._pending:
@@ -161,17 +168,18 @@ class Log:
             self._pending.pop(0)
 
     def _wait(self, act: Act, refs: list[Any]) -> list[Answer]:
-        deadline = self._deadline(act.verb)
+        deadline = self._deadline(act.verbs)
         started = time.perf_counter()
         answers = [wire.loads(data) for data in self._get(refs, deadline)]
         took = time.perf_counter() - started
-        self._slowest[act.verb] = max(took, self._slowest.get(act.verb, 0.0))
+        for verb in act.verbs:
+            self._slowest[verb] = max(took, self._slowest.get(verb, 0.0))
         return answers
 
-    def _deadline(self, verb: str) -> float:
-        if verb not in self._slowest:
+    def _deadline(self, verbs: Sequence[str]) -> float:
+        if any(verb not in self._slowest for verb in verbs):
             return max(self.pool.first_deadline, self.pool.deadline)
-        return max(self.pool.deadline, SLOWEST * self._slowest[verb])
+        return max(self.pool.deadline, SLOWEST * max(self._slowest[verb] for verb in verbs))
 
     def _get(self, refs: list[Any], deadline: float) -> list[Any]:
         ray = self.crew.ray
@@ -205,7 +213,7 @@ class Log:
 
     def _recover(self, lost: Lost, act: Act | None, failures: int) -> None:
         """Bring all shards back to where they were before ``act``."""
-        verb = "an earlier call" if act is None else act.verb
+        verb = "an earlier call" if act is None else act.name
         while True:
             self.metrics.recovered(str(lost))
             if failures >= SAME_FAILURES:

@@ -63,6 +63,11 @@ class RowsHandle(Protocol):
         """Return the rows themselves, on the host."""
         ...
 
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the network's output is known of every row as it is."""
+        ...
+
 
 class PerRow:
     """Base of messages whose tensors have one entry per row: they are cut up wherever rows are apart."""
@@ -75,6 +80,15 @@ class Whole:
     value: Any
 
 
+def only_rows(found: Any, verb: str) -> Any:
+    """The rows that a verb has made, which were all that was expected of it."""
+    if not isinstance(found, tuple):
+        return found
+    rows, *rest = found
+    assert all(value is None for value in rest), f"{verb} says more than was expected of it"
+    return rows
+
+
 class OpenPool(Protocol):
     """A pool with a worker in it, or several."""
 
@@ -82,6 +96,16 @@ class OpenPool(Protocol):
         """Run a verb of the worker on rows; what comes back is a handle and small host tensors.
 
         Tensors and ``PerRow`` messages have as many entries as there are rows, or that many for each.
+        """
+        ...
+
+    def later(self, verb: str, *args: Any, is_look: bool = False, **kwargs: Any) -> Any:
+        """As ``call``, for a verb that has nothing to say but the rows that it makes: a handle to these.
+
+        A pool may put it off until something is asked of it, and then send all at once.
+
+        Args:
+            is_look: whether the rows will have been looked at.
         """
         ...
 

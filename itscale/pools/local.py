@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from itscale.errors import ConfigError
-from itscale.pools.base import Held, Whole
+from itscale.pools.base import Held, Whole, only_rows
 
 log = logging.getLogger(__name__)
 LARGEST = 256
@@ -84,6 +84,10 @@ class OpenLocal:
                 if not is_out_of_memory(error) or self.worker.chunk == 1 or self.worker.bitwise:
                     raise
             self._halve()  # outside of the handler, which would keep the tensors of the failed try
+
+    def later(self, verb: str, *args: Any, is_look: bool = False, **kwargs: Any) -> Any:
+        """Run a verb at once, and return its rows."""
+        return only_rows(self.call(verb, *args, **kwargs), verb)
 
     def _halve(self) -> None:
         self.worker.chunk //= 2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,16 @@ import torch
 from itscale.errors import PoolError
 from itscale.pools import wire
 from itscale.pools.acts import Act, Errand, Log
-from itscale.pools.base import Held
+from itscale.pools.base import Held, only_rows
 from itscale.pools.crew import Berth, Crew
 from itscale.pools.exported import Exported
 from itscale.pools.metrics import Metrics
+from itscale.pools.networks import with_networks
 from itscale.pools.placement import contiguous, place_children, position_in_shard
 from itscale.pools.private_folder import PrivateFolder
+from itscale.pools.ray_rows import Known, RayRows
 from itscale.pools.session import connect
-from itscale.pools.shard import Adopt, Arrange, Call, Fetch, Join, Name, Save, Stowed, size_of_rows
+from itscale.pools.shard import Adopt, Answer, Arrange, Call, Fetch, Join, Name, Save, Stowed, size_of_rows
 from itscale.pools.spreading import Layout, cut, handles, merge
 
 if TYPE_CHECKING:
@@ -31,45 +33,23 @@ if TYPE_CHECKING:
 _idle: list[tuple[tuple[Any, ...], Crew]] = []
 
 
-class RayRows:
-    """A handle to rows that lie in shards.
+@dataclass(frozen=True)
+class Asked:
+    """A verb, cut up among shards.
 
     Attributes:
-        layout: which shard holds which row.
-        present: names of the fields that the rows have.
-        row_size: bytes of one row.
+        name: of the first rows that it makes.
+        commands: for every shard of the layout that holds rows.
+        given: handles that it was called with.
+        promised: the handle to its rows, where it was put off; nobody may want it any more.
     """
 
-    def __init__(
-        self, pool: OpenRay, name: Name, layout: Layout, present: tuple[str, ...], row_size: int
-    ) -> None:
-        self.pool = pool
-        self.name = name
-        self.layout = layout
-        self.present = present
-        self.row_size = row_size
-        weakref.finalize(self, pool.dropped.append, name).atexit = False
-
-    def __len__(self) -> int:
-        return len(self.layout)
-
-    def take(self, index: torch.Tensor) -> RayRows:
-        """Gather rows; what can stay in its shard does."""
-        return self.pool.take(self, index.numpy())
-
-    def home(self) -> Any:
-        """Return the rows themselves, on the host."""
-        return self.pool.home(self)
-
-    @property
-    def x(self) -> torch.Tensor:
-        """States, fetched."""
-        return self.home().x
-
-    @property
-    def raw(self) -> torch.Tensor | None:
-        """Outputs of the network, fetched."""
-        return self.home().raw if "raw" in self.present else None
+    verb: str
+    name: Name
+    layout: Layout
+    commands: dict[int, bytes]
+    given: Sequence[tuple[RayRows, bool]] = ()
+    promised: weakref.ref[RayRows] | None = None
 
 
 class OpenRay:
@@ -98,9 +78,10 @@ class OpenRay:
         self._acts = 0
         self._counters: list[dict[str, int]] = [{}] * count
         where = {"microbatch": pool.microbatch, "bitwise": pool.bitwise, "device": pool.device}
-        self._log = Log(self.crew, pool, _with_networks(self.crew, factory), where, self.metrics)
+        self._log = Log(self.crew, pool, with_networks(self.crew, factory), where, self.metrics)
         self._folder = _snapshot_folder(pool, self.crew)
         self._since = 0
+        self._put_off: list[Asked] = []
         self._finalizer = weakref.finalize(self, _put_back, self.key, self.crew, self._folder)
         self._log.build()
 
@@ -109,8 +90,32 @@ class OpenRay:
         return len(self.crew)
 
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a verb wherever its rows are."""
+        """Run a verb wherever its rows are, after what was put off; one message to every shard for all."""
         self._snapshot_if_due()
+        asked = self._ask(verb, args, kwargs)
+        results = [answer.results[-1] for answer in self._send_all(asked)]
+        return merge(results, asked.layout, lambda found: self._stowed(found, asked), Stowed)
+
+    def later(self, verb: str, *args: Any, is_look: bool = False, **kwargs: Any) -> RayRows:
+        """Put a verb off until an answer is needed; how its rows will lie is known.
+
+        No driver runs ahead of its shards by more than a step: `since_last`, at its end, waits for them.
+        """
+        asked = self._ask(verb, args, kwargs)
+        if self._put_off and self._put_off[0].layout.active != asked.layout.active:
+            self.flush()
+        layout = asked.layout.per_row(_length((*args, *kwargs.values())))
+        promised = RayRows(self, asked.name, layout, None, is_look)
+        self._put_off.append(replace(asked, given=(), promised=weakref.ref(promised)))
+        return promised
+
+    def flush(self) -> None:
+        """Do what was put off, and wait for it."""
+        if self._put_off:
+            self._send_all(None)
+
+    def _ask(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
+        """Cut a verb up; the rows that it needs elsewhere are brought there."""
         given = [pair for value in (*args, *kwargs.values()) for pair in handles(value)]
         layout = next((rows.layout for rows, is_whole in given if not is_whole), None)
         if layout is None:
@@ -122,18 +127,29 @@ class OpenRay:
             return stand_ins[id(rows), is_whole]
 
         number = self._next()
-        errands = []
+        commands = {}
         for shard in layout.active:
-            command = Call(
-                number,
-                verb,
-                tuple(cut(value, layout, shard, stand_in) for value in args),
-                {name: cut(value, layout, shard, stand_in) for name, value in kwargs.items()},
-            )
-            errands.append(self._errand(shard, command))
-        answers = self._perform(Act(verb, errands))
-        results = [answer.result for answer in answers]
-        return merge(results, layout, lambda found: self._stowed(found, layout, given), Stowed)
+            mine = tuple(cut(value, layout, shard, stand_in) for value in args)
+            named = {name: cut(value, layout, shard, stand_in) for name, value in kwargs.items()}
+            commands[shard] = wire.dumps(Call(number, verb, mine, named), _name)
+        return Asked(verb, (number, 0), layout, commands, given)
+
+    def _send_all(self, asked: Asked | None) -> list[Answer]:
+        """Send what was put off, and a verb after it if they go to the same shards; wait for answers."""
+        if asked is not None and self._put_off and self._put_off[0].layout.active != asked.layout.active:
+            self.flush()
+        together, self._put_off = [*self._put_off, *([asked] if asked else [])], []
+        errands = [
+            Errand(shard, tuple(part.commands[shard] for part in together))
+            for shard in together[0].layout.active
+        ]
+        answers = self._send(Act(tuple(part.verb for part in together), errands))
+        for i, part in enumerate(together):
+            promised = None if part.promised is None else part.promised()
+            if promised is not None:
+                stowed = [_only_stowed(answer.results[i], part.verb) for answer in answers]
+                promised.made(_known([s for s in stowed if s is not None]))
+        return answers
 
     def take(self, rows: RayRows, index: np.ndarray) -> RayRows:
         """Gather rows into a new population; as few as possible change their shard."""
@@ -148,15 +164,16 @@ class OpenRay:
         """Put rows after one another, where they are."""
         owner = np.concatenate([part.layout.owner for part in parts])
         layout = Layout(owner, self.shards)
-        names = tuple(n for n in parts[0].present if all(n in part.present for part in parts))
+        present = [part.known.present for part in parts]
+        names = tuple(n for n in present[0] if all(n in other for other in present))
         number = self._next()
         name, errands = (number, 0), []
         for shard in layout.active:
             here: tuple[Any, ...] = tuple(part for part in parts if len(part.layout.slots[shard]))
             errands.append(self._errand(shard, Join(name, here or tuple[Any, ...](parts), names)))
-        self._perform(Act("join", errands), wait=False)
+        self._perform(Act(("join",), errands), wait=False)
         kept = tuple({**dict.fromkeys(names), "history": None, "x": None})
-        return RayRows(self, name, layout, kept, max(part.row_size for part in parts))
+        return RayRows(self, name, layout, Known(kept, max(part.known.size for part in parts)))
 
     def adopt(self, rows: Held) -> RayRows:
         """Share rows out among the shards."""
@@ -166,20 +183,21 @@ class OpenRay:
         errands = [
             self._errand(shard, Adopt(name, rows.take(layout.index[shard]))) for shard in layout.active
         ]
-        self._perform(Act("adopt", errands))
+        self._perform(Act(("adopt",), errands))
         size = size_of_rows(rows) // max(1, len(rows))
-        return RayRows(self, name, layout, rows.present, size)
+        return RayRows(self, name, layout, Known(rows.present, size))
 
     def home(self, rows: Any) -> Any:
         """Return rows themselves, in order, on the host."""
         errands = [self._errand(shard, Fetch(rows)) for shard in rows.layout.active]
-        parts = [answer.result for answer in self._perform(Act("home", errands))]
+        parts = [answer.results[0] for answer in self._perform(Act(("home",), errands))]
         whole = type(parts[0]).reunite(parts)
         order = np.concatenate([rows.layout.slots[shard] for shard in rows.layout.active])
         return whole.take(torch.from_numpy(np.argsort(order)))
 
     def counters(self) -> dict[str, int]:
         """Sums over shards."""
+        self.flush()
         self._log.settle()
         found: dict[str, int] = {"padding_rows": 0, "network_calls": 0}
         for counters in self._counters:
@@ -189,6 +207,7 @@ class OpenRay:
 
     def since_last(self) -> dict[str, Any]:
         """What the step cost and moved, and losses in it; also told to Prometheus, if that was asked for."""
+        self.flush()
         facts = self.metrics.since_last()
         if self._exported is not None:
             self._exported.tell(facts)
@@ -207,9 +226,14 @@ class OpenRay:
         return self._acts
 
     def _errand(self, shard: int, command: Any) -> Errand:
-        return Errand(shard, wire.dumps(command, _name))
+        return Errand(shard, (wire.dumps(command, _name),))
 
-    def _perform(self, act: Act, wait: bool = True) -> list[Any]:
+    def _perform(self, act: Act, wait: bool = True) -> list[Answer]:
+        """Do an act, after what was put off."""
+        self.flush()
+        return self._send(act, wait)
+
+    def _send(self, act: Act, wait: bool = True) -> list[Answer]:
         dropped = tuple(self.dropped)
         del self.dropped[: len(dropped)]
         act.dropped = dropped
@@ -218,26 +242,24 @@ class OpenRay:
         for errand, answer in zip(act.answering, answers, strict=False):
             self._counters[errand.shard] = answer.counters
             self.warnings += answer.notes
-        self.metrics.acted(act.verb, time.perf_counter() - started, answers)
+        self.metrics.acted(act.name, time.perf_counter() - started, answers)
         failed = next((answer.error for answer in answers if answer.error is not None), None)
         if failed is not None:
             raise failed[0]
-        self._since += 1
+        self._since += len(act.verbs)
         return answers
 
-    def _stowed(
-        self, found: Sequence[Stowed | None], layout: Layout, given: Sequence[tuple[RayRows, bool]]
-    ) -> RayRows:
-        known = [stowed for stowed in found if stowed is not None]
-        same = {stowed.same for stowed in known}
-        for rows, _ in given:
+    def _stowed(self, found: Sequence[Stowed | None], asked: Asked) -> RayRows:
+        """The handle to rows that a verb has made, or to those that it was given."""
+        stowed = [entry for entry in found if entry is not None]
+        same = {entry.same for entry in stowed}
+        for rows, _ in asked.given:
             if same == {rows.name}:
-                self.dropped.append(known[0].name)
+                self.dropped.append(stowed[0].name)
                 return rows
-        per_row = known[0].length // max(1, len(layout.slots[layout.active[0]]))
-        present = tuple(dict.fromkeys(name for stowed in known for name in stowed.present))
-        size = sum(stowed.size for stowed in known) // max(1, sum(stowed.length for stowed in known))
-        return RayRows(self, known[0].name, layout.expanded(per_row), present, size)
+        layout = asked.layout
+        per_row = stowed[0].length // max(1, len(layout.slots[layout.active[0]]))
+        return RayRows(self, stowed[0].name, layout.expanded(per_row), _known(stowed))
 
     def _beside(self, rows: RayRows, layout: Layout) -> RayRows:
         """The rows, moved to lie where those of a layout do."""
@@ -252,11 +274,11 @@ class OpenRay:
         every = np.arange(len(rows))
         wanted = {shard: every for shard in range(self.shards)}
         name = self._bring(rows, every, wanted)
-        return RayRows(self, name, rows.layout, rows.present, rows.row_size)
+        return RayRows(self, name, rows.layout, rows.known)
 
     def _arrange(self, rows: RayRows, index: np.ndarray, layout: Layout) -> RayRows:
         name = self._bring(rows, index, {shard: layout.slots[shard] for shard in layout.active})
-        return RayRows(self, name, layout, rows.present, rows.row_size)
+        return RayRows(self, name, layout, rows.known)
 
     def _bring(self, rows: RayRows, index: np.ndarray, wanted: dict[int, np.ndarray]) -> Name:
         """Make a population of rows ``index``; shard s gets the ``wanted[s]`` of them, in order."""
@@ -284,8 +306,8 @@ class OpenRay:
             errand = self._errand(shard, command)
             errand.blocks = tuple(blocks)
             arrangements.append(errand)
-        self.metrics.in_flight(sum(len(e.index) for e in exports if e.index is not None) * rows.row_size)
-        self._perform(Act("move", [*exports, *arrangements]), wait=False)
+        self.metrics.in_flight(sum(len(e.index) for e in exports if e.index is not None) * rows.known.size)
+        self._perform(Act(("move",), [*exports, *arrangements]), wait=False)
         return name
 
     def _snapshot_if_due(self) -> None:
@@ -295,7 +317,7 @@ class OpenRay:
         folder = str(self._folder.path / f"at-{self._next()}")
         errands = [self._errand(shard, Save(folder)) for shard in range(self.shards)]
         try:
-            self._perform(Act("save", errands))
+            self._perform(Act(("save",), errands))
         except OSError as error:
             self._folder = None
             self.warnings.append(
@@ -305,40 +327,18 @@ class OpenRay:
         self._log.commit(folder)
 
 
+def _only_stowed(result: Any, verb: str) -> Stowed | None:
+    """What a shard says of the rows that a verb made there, which was to say no more."""
+    return result if isinstance(result, Stowed) else only_rows(result, verb)
+
+
+def _known(stowed: Sequence[Stowed]) -> Known:
+    present = tuple(dict.fromkeys(name for entry in stowed for name in entry.present))
+    return Known(present, sum(s.size for s in stowed) // max(1, sum(s.length for s in stowed)))
+
+
 def _name(value: Any) -> Name | None:
     return value.name if isinstance(value, RayRows) else None
-
-
-def _with_networks(crew: Crew, factory: Callable[..., Any]) -> tuple[bytes, list[str], list[Any]]:
-    """The factory as a message, and the neural networks in it, which travel once for all runs."""
-    import torch.nn
-
-    keys: list[str] = []
-    refs: list[Any] = []
-
-    def naming(value: Any) -> Any:
-        if not isinstance(value, torch.nn.Module):
-            return None
-        key, ref = _network(crew, value)
-        if key not in keys:
-            keys.append(key)
-            refs.append(ref)
-        return key
-
-    return wire.dumps(factory, naming), keys, refs
-
-
-def _network(crew: Crew, module: Any) -> tuple[str, Any]:
-    """A network's name and reference; one that has changed since is another."""
-    state = tuple(t._version for t in (*module.parameters(), *module.buffers()))
-    mark = (state, module.training)
-    known = crew.networks.get(id(module))
-    if known is not None and known[0]() is module and known[1] == mark:
-        return known[2], known[3]
-    key = uuid.uuid4().hex
-    ref = crew.ray.put(wire.dumps(module))
-    crew.networks[id(module)] = (weakref.ref(module), mark, key, ref)
-    return key, ref
 
 
 def _length(values: Sequence[Any]) -> int:

@@ -48,13 +48,14 @@ class Answer(NamedTuple):
     """What an act came to.
 
     Attributes:
+        results: of its commands, up to the one that failed.
         error: what the worker raised, and its traceback.
         seconds: inside the worker.
         received: bytes of rows that came from other shards.
         notes: what a reader of the results should know.
     """
 
-    result: Any
+    results: tuple[Any, ...]
     error: tuple[BaseException, str] | None
     seconds: float
     counters: dict[str, int]
@@ -230,22 +231,27 @@ class Shard:
             self.store, self.before = read_rows(self.file(folder), self.device)
         self.epoch, self.acts = epoch, 0
 
-    def act(self, epoch: int, number: int, payload: bytes, dropped: Sequence[Name], *blocks: Any) -> bytes:
-        """Obey a command; what goes wrong inside comes back as an answer."""
+    def act(
+        self, epoch: int, number: int, commands: Sequence[bytes], dropped: Sequence[Name], *blocks: Any
+    ) -> bytes:
+        """Obey commands, one after the other; what goes wrong inside comes back as an answer."""
         self._expect(epoch, number)
         started = time.perf_counter()
         self.received = 0
         self.notes = []
-        result = error = None
+        results, error = [], None
         try:
-            command = wire.loads(payload, self._find)
-            result = command(self, blocks)
+            for (
+                data
+            ) in commands:  # each is read when its turn comes: it may name what the one before has made
+                results.append(wire.loads(data, self._find)(self, blocks))
         except Exception as problem:  # a model or a reward may raise anything
             error = (_portable(problem), traceback.format_exc())
         for name in dropped:
             self.store.pop(name, None)
         seconds = time.perf_counter() - started
-        return wire.dumps(Answer(result, error, seconds, self.counters(), self.received, tuple(self.notes)))
+        answer = Answer(tuple(results), error, seconds, self.counters(), self.received, tuple(self.notes))
+        return wire.dumps(answer)
 
     def export(self, epoch: int, number: int, name: Name, index: np.ndarray) -> list[Any]:
         """Copy rows out, before a later call can change them."""

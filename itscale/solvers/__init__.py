@@ -4,7 +4,7 @@ from itscale.errors import ConfigError, unknown_name
 from itscale.solvers.adaptive import AdaptiveDPM
 from itscale.solvers.ancestral import Ancestral
 from itscale.solvers.ancestral_2s import Ancestral2S
-from itscale.solvers.base import Kernel, Move, Solver, Surroundings, placed, remembered, shares_of
+from itscale.solvers.base import Kernel, Move, Solver, Surroundings, is_silent, placed, remembered, shares_of
 from itscale.solvers.churn import Churn
 from itscale.solvers.ddim import DDIM
 from itscale.solvers.deis import DEIS, LMS
@@ -144,6 +144,7 @@ __all__ = [
     "UniP",
     "UniPC",
     "get_solver",
+    "is_silent",
     "placed",
     "remembered",
     "restart_preset",

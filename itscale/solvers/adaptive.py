@@ -64,6 +64,7 @@ class AdaptiveKernel:
     gaussian: bool = False
     history: int = 0
     takes_levels: bool = False
+    looks_vary: bool = True
 
     def is_noisy(self, level: int) -> bool:
         return False

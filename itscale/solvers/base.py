@@ -85,8 +85,9 @@ class Kernel(Protocol):
     """One step of a solver on a fixed grid. Level k is the time ``times[k]``; a move goes from k to k + 1.
 
     A kernel that uses several standard normals per row also has ``shares(level)``; see ``shares_of``. One
-    whose moves have a ``log_ratio`` says ``weighs = True``, and one that must know whose rows it moves, or
-    what states decode to, has ``placed(around)``.
+    whose moves have a ``log_ratio`` says ``weighs = True``, one whose looks differ from row to row
+    ``looks_vary = True``, and one that must know whose rows it moves, or what states decode to, has
+    ``placed(around)``.
 
     Attributes:
         gaussian: the transition is N(mean, std^2 I) with a scalar std.
@@ -124,6 +125,11 @@ def shares_of(kernel: Kernel, level: int) -> tuple[float, ...] | None:
     """
     shares = getattr(kernel, "shares", None)
     return None if shares is None else shares(level)
+
+
+def is_silent(kernel: Kernel) -> bool:
+    """Whether moves say nothing but where they lead: no log ratio, and as many looks as were planned."""
+    return not getattr(kernel, "weighs", False) and not getattr(kernel, "looks_vary", False)
 
 
 def remembered(kernel: Kernel, at: Evaluation, past: Sequence[Tensor], move: Move) -> tuple[Tensor, ...]:
