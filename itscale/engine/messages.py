@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -24,6 +25,16 @@ class Place(PerRow):
 
     def __len__(self) -> int:
         return len(self.address)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # one array in place of five: messages to shards are written far more often than a row moves
+        a = self.address
+        return _place, (torch.stack([a.group, a.move, a.slot, a.draw, self.group]),)
+
+
+def _place(packed: Int64[Tensor, "5 rows"]) -> Place:
+    *address, group = packed.unbind()
+    return Place(Address(*address), group)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -51,21 +51,20 @@ class Held(ABC):
         ...
 
 
-@runtime_checkable
-class RowsHandle(Protocol):
+class RowsHandle(ABC):
     """What stands for rows that are elsewhere."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def take(self, index: Int64[Tensor, " m"]) -> Any: ...
-
-    def home(self) -> Held:
-        """Return the rows themselves, on the host."""
+    @abstractmethod
+    def take(self, index: Int64[Tensor, " m"]) -> Any:
+        """Gather rows."""
         ...
 
-    @property
-    def is_looked_at(self) -> bool:
-        """Whether the network's output is known of every row as it is."""
+    @abstractmethod
+    def home(self) -> Held:
+        """Return the rows themselves, on the host."""
         ...
 
 

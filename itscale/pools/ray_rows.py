@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from itscale.errors import PoolError
+from itscale.pools.base import RowsHandle
 from itscale.pools.shard import Name
 from itscale.pools.spreading import Layout
 
@@ -27,7 +28,7 @@ class Known(NamedTuple):
     size: int
 
 
-class RayRows:
+class RayRows(RowsHandle):
     """A handle to rows that lie in shards, or will once anything is asked of them.
 
     Attributes:
