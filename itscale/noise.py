@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ from itscale.errors import ConfigError
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
+_ROUNDS, _MIXED = 10, 3
 _PIECE = 1 << 13  # blocks per pass: the working set stays in the second-level cache
 _PIECE_ELSEWHERE = 1 << 18  # on an accelerator, where a pass costs its launch
+_EXPONENT = np.float64(2.0**52).view(np.uint64)
 _REMEMBERED_ROWS, _REMEMBERED_KEYS = 512, 64
 
 
@@ -70,21 +72,29 @@ def _philox_numpy(counter: tuple[np.ndarray, ...], key: tuple[np.ndarray, ...]) 
     mask, half = np.uint64(_MASK), np.uint64(32)
     m0, m1 = (np.uint64(m) for m in _MULTIPLIERS)
     s0, s1 = (np.uint64(s) for s in _KEY_STEPS)
-    shape = np.broadcast_shapes(*(c.shape for c in counter))
-    x0, x1, x2, x3 = (np.broadcast_to(c, shape) for c in counter)
+    x0, x1, x2, x3 = counter
     k0, k1 = key
-    for _ in range(_ROUNDS):
+    for _ in range(_MIXED):  # in the first rounds words are of some of the axes only
         p0, p1 = x0 * m0, x2 * m1
-        x0, x2 = p1 >> half, p0 >> half
-        x0 ^= x1
-        x0 ^= k0
-        x2 ^= x3
-        x2 ^= k1
-        p1 &= mask
-        p0 &= mask
-        x1, x3 = p1, p0
+        x0, x2 = (p1 >> half) ^ k0 ^ x1, (p0 >> half) ^ k1 ^ x3
+        x1, x3 = p1 & mask, p0 & mask
         k0, k1 = (k0 + s0) & mask, (k1 + s1) & mask
-    return x0, x1, x2, x3
+    shape = np.broadcast_shapes(*(x.shape for x in (x0, x1, x2, x3)))
+    y0, y1, y2, y3, p0, p1 = np.empty((6, *shape), np.uint64)  # no more than these have to stay in the cache
+    y0[...], y1[...], y2[...], y3[...] = x0, x1, x2, x3
+    for _ in range(_MIXED, _ROUNDS):
+        np.multiply(y0, m0, out=p0)
+        np.multiply(y2, m1, out=p1)
+        np.right_shift(p1, half, out=y0)
+        np.right_shift(p0, half, out=y2)
+        y0 ^= y1
+        y0 ^= k0
+        y2 ^= y3
+        y2 ^= k1
+        np.bitwise_and(p1, mask, out=y1)
+        np.bitwise_and(p0, mask, out=y3)
+        k0, k1 = (k0 + s0) & mask, (k1 + s1) & mask
+    return y0, y1, y2, y3
 
 
 def _philox_torch(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -142,20 +152,34 @@ class Noise:
 
     def words(self, purpose: int, at: Address, blocks: int) -> Int64[Tensor, "rows words"]:
         """Return ``4 * blocks`` random 32-bit words per row, on the device of the address."""
-        return torch.cat([torch.cat(words, dim=1) for _, words in self._pieces(purpose, at, blocks)])
-
-    def _pieces(self, purpose: int, at: Address, blocks: int) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-        """Yield rows and their four words of each block, a cache-sized piece at a time."""
         if not 0 <= purpose < 256:
             raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
+        if at.group.device.type == "cpu":
+            found = [np.concatenate(words, axis=1) for _, words in self._on_cpu(purpose, at, blocks)]
+            return torch.from_numpy(np.concatenate(found).view(np.int64))
+        return torch.cat([torch.cat(words, dim=1) for _, words in self._elsewhere(purpose, at, blocks)])
+
+    def _elsewhere(
+        self, purpose: int, at: Address, blocks: int
+    ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+        """Yield rows and their four words of each block, a piece at a time."""
         block = torch.arange(blocks, dtype=torch.int64, device=at.group.device)[None]
         fields = (at.slot, at.move, at.draw * 256 + purpose, *self._key(at.group))
-        piece = _PIECE if at.group.device.type == "cpu" else _PIECE_ELSEWHERE
-        rows_per_piece = max(1, piece // max(blocks, 1))
-        for start in range(0, len(at), rows_per_piece):
-            rows = slice(start, min(start + rows_per_piece, len(at)))
+        for rows in _pieces(len(at), blocks, _PIECE_ELSEWHERE):
             slot, move, tail, first, second = (f[rows, None] for f in fields)
-            yield rows, philox((block, slot, move, tail), (first, second))
+            yield rows, _philox_torch((block, slot, move, tail), (first, second))
+
+    def _on_cpu(
+        self, purpose: int, at: Address, blocks: int
+    ) -> Iterator[tuple[slice, tuple[np.ndarray, ...]]]:
+        """As ``_elsewhere``, without a tensor: at a few rows it is operations that cost, not numbers."""
+        block = np.arange(blocks, dtype=np.uint64)[None]
+        tail = (at.draw.numpy() * 256 + purpose).view(np.uint64)
+        rest = (at.slot, at.move, *self._key(at.group))
+        slot, move, first, second = (f.numpy().view(np.uint64) for f in rest)
+        for rows in _pieces(len(at), blocks, _PIECE):
+            here = tuple(f[rows, None] for f in (slot, move, tail))
+            yield rows, _philox_numpy((block, *here), (first[rows, None], second[rows, None]))
 
     def uniform(self, purpose: int, at: Address, count: int) -> Float64[Tensor, "rows count"]:
         """Draw ``count`` float64 uniforms in [0, 1) per row, 53 bits each."""
@@ -170,20 +194,25 @@ class Noise:
         Box-Muller in float64 on 32-bit uniforms, rounded to ``dtype``: values reach 6.7 in magnitude, and
         rounding hides the last-bit differences between devices.
         """
+        if not 0 <= purpose < 256:
+            raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
         size = math.prod(event)
         blocks = (size + 3) // 4
+        half = 2 * blocks
+        is_cpu = at.group.device.type == "cpu"
         out = torch.empty(len(at), size, dtype=dtype, device=at.group.device)
-        for rows, words in self._pieces(purpose, at, blocks):
-            uniform = torch.empty(len(words[0]), 4 * blocks, dtype=torch.float64, device=out.device)
-            for part, word in zip(uniform.chunk(4, dim=1), words, strict=True):
-                part.copy_(word)  # to float64 in the same pass
-            radius, angle = uniform.add_(0.5).mul_(2.0**-32).chunk(2, dim=1)
-            radius = radius.log_().mul_(-2.0).sqrt_()
-            angle = angle.mul_(2.0 * math.pi)
+        pieces: Iterator[tuple[slice, Any]] = (self._on_cpu if is_cpu else self._elsewhere)(
+            purpose, at, blocks
+        )
+        for rows, words in pieces:
+            # the numbers in the middle of 2**32 cells of (0, 1); the angle's factor is rounded as one
+            radius, angle = (_centred_numpy if is_cpu else _centred_torch)(words)
+            radius = radius.mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+            angle = angle.mul_(2.0**-32 * (2.0 * math.pi))
             first, second = torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)
-            half = 2 * blocks
             out[rows, :half] = first[:, :size]
-            out[rows, half:] = second[:, : max(0, size - half)]
+            if size > half:
+                out[rows, half:] = second[:, : size - half]
         return out.reshape(len(at), *event)
 
     def _key(self, group: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,3 +233,31 @@ class Noise:
                 self._keys.clear()
             self._keys[rows] = (words[0], words[1])
         return words[0], words[1]
+
+
+def _pieces(rows: int, blocks: int, size: int) -> Iterator[slice]:
+    """Rows whose words are made in one pass, of ``size`` blocks."""
+    step = max(1, size // max(blocks, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _centred_torch(words: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Words plus a half, in float64: those of radii, and those of angles."""
+    rows, blocks = words[0].shape
+    both = torch.empty(rows, 4 * blocks, dtype=torch.float64, device=words[0].device)
+    for part, word in zip(both.chunk(4, dim=1), words, strict=True):
+        part.copy_(word)  # to float64 in the same pass
+    return tuple(both.add_(0.5).chunk(2, dim=1))  # type: ignore[return-value]
+
+
+def _centred_numpy(words: tuple[np.ndarray, ...]) -> tuple[Tensor, Tensor]:
+    """As ``_centred_torch``; the words are used up."""
+    rows, blocks = words[0].shape
+    both = np.empty((2, rows, 2, blocks))
+    for i, word in enumerate(words):
+        # a word in the last bits of 2**52 is that number plus the word; what is taken away leaves the half
+        word |= _EXPONENT
+        np.subtract(word.view(np.float64), 2.0**52 - 0.5, out=both[i // 2, :, i % 2])
+    radius, angle = torch.from_numpy(both.reshape(2, rows, 2 * blocks)).unbind()
+    return radius, angle

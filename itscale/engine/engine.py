@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64
@@ -49,7 +49,7 @@ class Engine(MoveVerbs, ScoreVerbs, WeightVerbs):
         if is_composed or not self.score_cost.is_denoised:
             is_known = is_known & (p.level == self.steps - 1)
         known = torch.where(is_known, self.steps - 1, -1)
-        return replace(p, rows=rows, level=torch.full_like(p.level, self.steps), scored=known)
+        return p.with_(rows=rows, level=torch.full_like(p.level, self.steps), scored=known)
 
     def samples(self, p: Particles) -> Tensor:
         """Bring the samples of particles home that are not the run's answer, (g, n, ...)."""

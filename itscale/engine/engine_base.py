@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -56,6 +57,7 @@ class EngineBase:
         self.rows_per_look = rows_per_look
         # nobody looks at the last level, but rows that are there may stand beside some that do
         self.rows_at = torch.tensor([*(rows_at or [rows_per_look] * (times.shape[0] - 1)), rows_per_look])
+        self._rows_at: list[int] = self.rows_at.tolist()
         self.tilt = tilt
         self.has_reward = has_reward
         self.has_gradient = has_gradient
@@ -66,7 +68,7 @@ class EngineBase:
         self.ancestors: list[Int64[Tensor, "g n"]] = []
         self.notes: dict[str, Any] = {}
         self.watch = Watch()
-        self._last_place: tuple[tuple[int, int, int], Place] | None = None
+        self._last_place: tuple[tuple[int, int, int], Tensor, Place] | None = None
 
     @property
     def groups(self) -> int:
@@ -123,6 +125,9 @@ class EngineBase:
 
     def _rows(self, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
         """Network rows of one look of each particle at its level."""
+        here = one_level(level)
+        if isinstance(here, int):
+            return torch.full((level.shape[0],), level.shape[1] * self._rows_at[here])
         return self.rows_at[level].sum(dim=1)
 
     def _charge_inside(
@@ -133,6 +138,9 @@ class EngineBase:
         Per row, or with a second column of network rows where these differ from look to look.
         """
         if looks is None:
+            here = one_level(level)
+            if isinstance(here, int) and not kernel.extra_looks(here):
+                return
             made, rows = self._extra_looks(kernel, level) * children, None
         elif looks.ndim == 1:
             made, rows = looks.reshape(len(level), -1).sum(dim=1), None
@@ -142,25 +150,40 @@ class EngineBase:
             self._charge_looks(made, rows)
 
     def _extra_looks(self, kernel: Kernel, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
+        here = one_level(level)
+        if isinstance(here, int):
+            return torch.full((level.shape[0],), level.shape[1] * kernel.extra_looks(here))
         table = torch.tensor([kernel.extra_looks(k) for k in range(self.steps)])
         return table[level].sum(dim=1)
 
     def _place(self, p: Particles, children: int = 1) -> Place:
         g, n = p.level.shape
-        if self._last_place is None or self._last_place[0] != (g, n, children):
+        last = self._last_place
+        if last is None or last[0] != (g, n, children):
             local = torch.arange(g).repeat_interleave(n * children)
             slot = torch.arange(n).repeat_interleave(children).repeat(g)
             draw = torch.arange(children).repeat(g * n)
-            self._last_place = (
-                (g, n, children),
-                Place(Address(self.group_ids[local], local, slot, draw), local),
-            )
-        fixed = self._last_place[1]
-        move = p.move.repeat_interleave(n * children)
-        return Place(replace(fixed.address, move=move), fixed.group)
+            place = Place(Address(self.group_ids[local], local, slot, draw), local)
+        elif last[1] is p.move:  # looked at and scored where it has moved to
+            return last[2]
+        else:
+            place = last[2]
+        move = torch.from_numpy(np.repeat(p.move.numpy(), n * children))
+        place = Place(replace(place.address, move=move), place.group)
+        self._last_place = ((g, n, children), p.move, place)
+        return place
 
 
 def one_level(level: Int64[Tensor, "g n"]) -> int | Tensor:
     """The level of all rows, or one per row where they differ."""
-    first = int(level[0, 0])
-    return first if bool((level == first).all()) else level.reshape(-1)
+    global _last_level
+    seen, found = _last_level
+    if seen is not level:  # a step asks for that of the same particles several times
+        numbers = level.numpy()
+        first = numbers[0, 0]
+        found = int(first) if (numbers == first).all() else level.reshape(-1)
+        _last_level = level, found
+    return found
+
+
+_last_level: tuple[Tensor | None, int | Tensor] = None, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
 
 import torch
 from jaxtyping import Float64, Int64
@@ -17,6 +17,18 @@ from itscale.pools import Whole
 from itscale.solvers import Kernel, LangevinMove
 
 
+@functools.lru_cache(maxsize=32)
+def parents_of(groups: int, n: int, children: int) -> Int64[Tensor, "g n*m"]:
+    """The slot of every child's parent; for all to read and nobody to change."""
+    return torch.arange(n).repeat_interleave(children).expand(groups, -1)
+
+
+def _levels_of(p: Particles, children: int) -> int | Tensor:
+    """The level of all children before they move, or one for each."""
+    level = one_level(p.level)
+    return level if isinstance(level, int) or children == 1 else level.repeat_interleave(children)
+
+
 class MoveVerbs(EngineBase):
     """Start, move, and what is known of the density of a move."""
 
@@ -24,14 +36,14 @@ class MoveVerbs(EngineBase):
         """Draw n noises per group at level 0; ``move`` says how many random acts there were before."""
         p = Particles.first(None, self.groups, n)  # type: ignore[arg-type]
         constant = 0.0 if self.process is None else self.process.log_start
-        p = replace(p, move=p.move + move, log_evidence=p.log_evidence + constant)
+        p = p.with_(move=p.move + move, log_evidence=p.log_evidence + constant)
         is_first = self.initial is not None and not p.move.any()
         initial = None
         if is_first and self.initial is not None:
             if n > self.initial.shape[1]:
                 raise ConfigError(f"initial has noise for {self.initial.shape[1]} particles, not for {n}")
             initial = self.initial[:, :n].reshape(-1, *self.event_shape)
-        return replace(p, rows=self.pool.later("start", self._place(p), initial), move=p.move + 1)
+        return p.with_(rows=self.pool.later("start", self._place(p), initial), move=p.move + 1)
 
     def propose(
         self,
@@ -60,7 +72,7 @@ class MoveVerbs(EngineBase):
         if guide is not None and guide.wants_context:
             context = context or p
             population = Whole((context.rows, context.value))
-        given = ("propose", p.rows, one_level(fields["level"] - 1), self._place(p, children))
+        given = ("propose", p.rows, _levels_of(p, children), self._place(p, children))
         how = {
             "kernel": None if kernel is self.kernel else kernel,
             "children": children,
@@ -76,8 +88,8 @@ class MoveVerbs(EngineBase):
         self._charge_inside(kernel, p.level, children, looks)
         if recorded:
             self.ancestors.append(p.origin)
-        fields["origin"] = torch.arange(p.n).repeat_interleave(children).expand(p.groups, -1)
-        return replace(p, rows=rows, move=p.move + 1, **fields)
+        fields["origin"] = parents_of(p.groups, p.n, children)
+        return p.with_(rows=rows, move=p.move + 1, **fields)
 
     def mutate(self, p: Particles, kernel: Kernel, guide: Guide | None = None) -> Particles:
         """Move every particle once within its level; what comes back is neither looked at nor scored.
@@ -91,9 +103,7 @@ class MoveVerbs(EngineBase):
             rows, ratio, looks = self.pool.call(*given, kernel=kernel, guide=guide, stays=True)
         self._charge_inside(kernel, p.level, 1, None if looks is None or looks.ndim == 1 else looks)
         log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
-        return replace(
-            p, rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio
-        )
+        return p.with_(rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio)
 
     def langevin_ratio(self, p: Particles, q: Particles, kernel: LangevinMove) -> Float64[Tensor, "g n"]:
         """Log of the Metropolis ratio of Langevin moves from p to q, slot by slot; both were looked at.

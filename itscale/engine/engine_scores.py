@@ -34,12 +34,12 @@ class ScoreVerbs(EngineBase):
             self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
             self.ledger.charge(backward_rows=int(self._rows(p.level).sum()) * twist.backward)
             scored = replace(scored, calls=scored.calls * twist.calls)
-            return self._take_scores(replace(p, rows=rows), scored, torch.full_like(p.level, twist.calls))
+            return self._take_scores(p.with_(rows=rows), scored, torch.full_like(p.level, twist.calls))
         if gradient:
             rows, scored = self.pool.call("look_with_gradient", p.rows, one_level(p.level), self._place(p))
             self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
             self.ledger.charge(backward_rows=int(self._rows(p.level).sum()))
-            return self._take_scores(self._rated(replace(p, rows=rows)), scored)
+            return self._take_scores(self._rated(p.with_(rows=rows)), scored)
         if p.rows.is_looked_at:
             return p
         given = ("look", p.rows, one_level(p.level), self._place(p))
@@ -50,7 +50,7 @@ class ScoreVerbs(EngineBase):
             looked, looks = self.pool.call(*given)
             made = looks.reshape(p.level.shape)
             self._charge_looks(made.sum(dim=1), (made * self.rows_at[p.level]).sum(dim=1))
-        return self._rated(replace(p, rows=looked))
+        return self._rated(p.with_(rows=looked))
 
     def _rated(self, p: Particles) -> Particles:
         """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
@@ -65,17 +65,17 @@ class ScoreVerbs(EngineBase):
             )  # moved within a level
             gained = torch.where(is_there, 0.0, rate)
             carry = {**p.carry, "rate_level": p.level, "virial": virial, "gained": p.log_ratio + gained}
-            return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
+            return p.with_(log_ratio=p.log_ratio + gained, carry=carry)
         if self.process.is_fitted:
             gauge = self._fitted(p, rate, virial)
-            p = replace(p, rows=self.pool.call("gauged", p.rows, gauge.reshape(-1)))
+            p = p.with_(rows=self.pool.call("gauged", p.rows, gauge.reshape(-1)))
             rate = rate + gauge * virial
         before = p.carry.get("rate", rate)
         since = p.carry.get("rate_level", p.level)
         share = self.process.rate_share
         gained = (self.times[p.level] - self.times[since]) * (share * before + (1 - share) * rate)
         carry = {**p.carry, "rate": rate, "rate_level": p.level, "virial": virial, "gained": gained}
-        return replace(p, log_ratio=p.log_ratio + gained, carry=carry)
+        return p.with_(log_ratio=p.log_ratio + gained, carry=carry)
 
     def _fitted(self, p: Particles, rate: Tensor, virial: Tensor) -> Float64[Tensor, "g n"]:
         """The gauge that leaves the weights' rate the least variance within every group.
@@ -107,16 +107,16 @@ class ScoreVerbs(EngineBase):
         if torch.equal(p.scored, p.level):
             return p
         if final and bool((p.scored == self.steps - 1).all()):
-            return self._final_score(replace(p, scored=p.level))
+            return self._final_score(p.with_(scored=p.level))
         early = p.level < self.steps - 1
         if not self.score_cost.is_denoised and early.any():
             return self._score_ahead(p, level, early)
         if gradient and not final:
             rows, scored = self.pool.call("score_with_gradient", p.rows, level, self._place(p))
-            return self._take_scores(replace(p, rows=rows), scored)
+            return self._take_scores(p.with_(rows=rows), scored)
         keep = isinstance(level, int) and level >= self.steps - 1
         rows, scored = self.pool.call("score", p.rows, level, self._place(p), keep_samples=keep)
-        return self._take_scores(replace(p, rows=rows), scored)
+        return self._take_scores(p.with_(rows=rows), scored)
 
     def _score_ahead(self, p: Particles, level: int | Tensor, early: Tensor) -> Particles:
         """Score by the run's value, and pay for it."""
@@ -124,7 +124,7 @@ class ScoreVerbs(EngineBase):
         rows, scored = self.pool.call("score_ahead", p.rows, level, self._place(p), tilt=self.tilt)
         if cost.looks:
             self._charge_looks(early.sum(dim=1) * cost.looks)
-        return self._take_scores(replace(p, rows=rows), scored, torch.where(early, cost.calls, 1))
+        return self._take_scores(p.with_(rows=rows), scored, torch.where(early, cost.calls, 1))
 
     def assess(self, p: Particles, assessor: Assessor) -> Float64[Tensor, "g n"]:
         """Return a number per particle, found where the rows live; all are at one level and were looked
@@ -172,7 +172,7 @@ class ScoreVerbs(EngineBase):
         reward = torch.where(valid, reward, p.reward)
         value = torch.where(valid, self._value(reward), self._value(kept))
         value = torch.where(finite, value, -torch.inf)
-        p = replace(p, reward=reward, value=value, scored=p.level, valid=valid)
+        p = p.with_(reward=reward, value=value, scored=p.level, valid=valid)
         if not final:
             self.watch.see_scores(reward)
         return self._final_score(p)
@@ -184,4 +184,4 @@ class ScoreVerbs(EngineBase):
         """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
         kept = p.valid | (p.level < self.steps)
         reward = torch.where(kept, p.reward, -torch.inf)
-        return replace(p, reward=reward, value=torch.where(kept, p.value, -torch.inf))
+        return p.with_(reward=reward, value=torch.where(kept, p.value, -torch.inf))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -15,6 +15,13 @@ from itscale.engine.engine_base import EngineBase
 from itscale.engine.particles import Particles
 from itscale.noise import Purpose
 from itscale.potentials import Potential
+
+
+def _sane(increment: Float64[Tensor, "g n"]) -> Float64[Tensor, "g n"]:
+    """Increments without NaN and +inf, which are rare."""
+    if (increment.numpy() < np.inf).all():  # no comparison with NaN holds
+        return increment
+    return core.sanitize(increment).log_g
 
 
 class WeightVerbs(EngineBase):
@@ -34,12 +41,11 @@ class WeightVerbs(EngineBase):
             gain, memory = potential(p.value, memory)
             gain = torch.where(p.level == self.steps, p.value - total, gain)
             carry = {**carry, "potential_memory": memory}
-            clean = core.sanitize(gain).log_g
+            clean = _sane(gain)
             carry = {**carry, "log_potential": total + clean}
             increment = increment + clean
-        return replace(
-            p,
-            log_weights=p.log_weights + core.sanitize(increment).log_g,
+        return p.with_(
+            log_weights=p.log_weights + _sane(increment),
             log_ratio=torch.zeros_like(p.log_ratio),
             carry=carry,
         )
@@ -56,15 +62,14 @@ class WeightVerbs(EngineBase):
             return self._resampled(p, core.resample(p.log_weights, u, scheme, n))
         mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
         if not mask.any():
-            return replace(p, move=p.move + 1)
+            return p.with_(move=p.move + 1)
         self.watch.see_weights(p.log_weights, self.tilt)
         u = self.uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))
         done = core.adaptive(mask, p.log_weights, u, scheme)
         return self._resampled(p, done)
 
     def _resampled(self, p: Particles, done: core.Resampled) -> Particles:
-        return replace(
-            p.take(done.ancestors),
+        return p.take(done.ancestors).with_(
             log_weights=done.log_weights,
             log_evidence=p.log_evidence + done.log_evidence_increment,
             move=p.move + 1,
@@ -81,11 +86,11 @@ class WeightVerbs(EngineBase):
         picked = core.select_children(p.log_weights.reshape(p.groups, parents, children), u, argmax=argmax)
         kept = p.take(picked.child + children * torch.arange(parents))
         weights = picked.log_mean if correct else torch.zeros_like(picked.log_mean)
-        return replace(kept, log_weights=weights, move=p.move + 1)
+        return kept.with_(log_weights=weights, move=p.move + 1)
 
     def select(self, p: Particles, index: Int64[Tensor, "g m"]) -> Particles:
         """Keep the particles of ``index``, weights untouched."""
-        return replace(p.take(index), move=p.move + 1)
+        return p.take(index).with_(move=p.move + 1)
 
     def thin(self, p: Particles, m: int) -> Particles:
         """Keep m particles, none twice, with weights that make the choice unbiased."""
@@ -93,8 +98,7 @@ class WeightVerbs(EngineBase):
         kept = core.without_duplicates(core.normalise(p.log_weights), m, u)
         is_dead = core.is_dead(p.log_weights)
         gain = torch.where(is_dead, 0.0, core.log_mean_exp(p.log_weights))
-        return replace(
-            p.take(kept.kept),
+        return p.take(kept.kept).with_(
             log_weights=torch.where(is_dead[:, None], -torch.inf, kept.log_weights),
             log_evidence=p.log_evidence + gain,
             move=p.move + 1,
@@ -121,4 +125,4 @@ class WeightVerbs(EngineBase):
         taken = self.gather([p, q], torch.where(is_taken, column + p.n, column))
         for name, count in (("moves accepted", int(is_taken.sum())), ("moves tried", is_taken.numel())):
             self.notes[name] = self.notes.get(name, 0) + count
-        return replace(taken, move=q.move + 1)
+        return taken.with_(move=q.move + 1)

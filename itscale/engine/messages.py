@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from itscale.engine.rows import Rows
@@ -81,11 +81,11 @@ class Scored(PerRow):
             x: their states.
         """
         valid = ~(values.isnan() | (values == math.inf))
-        packed = torch.stack([values, valid.double(), finite_rows(x).double()])
+        packed = torch.stack([values, valid.double(), sum_of_rows(x)])
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
-        return cls(reward, ok.bool(), alive.bool(), torch.ones(len(values), dtype=torch.int64))
+        return cls(reward, ok.bool(), alive.isfinite(), torch.ones(len(values), dtype=torch.int64))
 
 
-def finite_rows(x: Tensor) -> Bool[Tensor, " rows"]:
-    """Whether each state is finite; no infinity or NaN gets lost in a sum, and a sum is one quick pass."""
-    return x.flatten(1).sum(dim=1, dtype=torch.float64).isfinite()
+def sum_of_rows(x: Tensor) -> Float64[Tensor, " rows"]:
+    """A finite number where the state is: no infinity or NaN gets lost in a sum, which is one quick pass."""
+    return x.flatten(1).sum(dim=1, dtype=torch.float64)

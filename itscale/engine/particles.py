@@ -93,10 +93,16 @@ class Particles:
         """Rewards to choose by: those whose last scoring gave none are below all others."""
         return torch.where(self.valid, self.reward, -torch.inf).nan_to_num(nan=-torch.inf)
 
+    def with_(self, **changes: Any) -> Particles:
+        """As ``dataclasses.replace``, a tenth of its time: a step of a method makes ten of them."""
+        made = object.__new__(Particles)
+        made.__dict__.update(self.__dict__, **changes)
+        return made
+
     def take(self, index: Int64[Tensor, "g m"]) -> Particles:
         """Gather particles within their groups. The only gather: no field can miss a resampling."""
         flat = (index + self.n * torch.arange(self.groups)[:, None]).reshape(-1)
-        return replace(self, rows=self.rows.take(flat), **self._fields(lambda f: _gather(f, index)))
+        return self.with_(rows=self.rows.take(flat), **self._fields(lambda f: _gather(f, index)))
 
     @classmethod
     def merge(cls, populations: Sequence[Particles], index: Int64[Tensor, "g m"], rows: Rows) -> Particles:

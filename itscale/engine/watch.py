@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -33,7 +34,7 @@ class Watch:
         Raises:
             NonFiniteState: if that is more than ``MAX_DEAD`` of them.
         """
-        dead = int((~finite).sum())
+        dead = finite.numel() - int(np.count_nonzero(finite.numpy()))
         if dead > MAX_DEAD * finite.numel():
             where = (~finite).nonzero().tolist()[:5]
             raise NonFiniteState(
@@ -44,7 +45,8 @@ class Watch:
 
     def see_scores(self, reward: Float64[Tensor, "g n"]) -> None:
         """Warn if all particles score the same again and again."""
-        is_constant = reward.numel() > 1 and bool((reward == reward.flatten()[0]).all())
+        numbers = reward.numpy()
+        is_constant = numbers.size > 1 and bool((numbers == numbers.flat[0]).all())
         self.constant_scores = self.constant_scores + 1 if is_constant else 0
         if self.constant_scores == SAME_SCORES:
             self.warnings.append(

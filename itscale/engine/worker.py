@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from itscale.engine.home_bound import HomeBound
-from itscale.engine.messages import Place, Scored, finite_rows
+from itscale.engine.messages import Place, Scored, sum_of_rows
 from itscale.engine.rows import Rows
 from itscale.engine.worker_base import room_for
 from itscale.engine.worker_moves import MoveWorker
@@ -129,14 +129,14 @@ class Worker(MoveWorker):
             samples = self._decode(rows, k, part)
             done = self.reward.score(self._shown(samples), self._facts(k, at, part))
             packed[0, part], packed[1, part] = done.values.to(packed), done.valid.to(packed)
-            packed[2, part] = finite_rows(rows.x[part]).to(packed)
-            calls[part] = (torch.arange(len(done.values)) < done.calls).long()
+            packed[2, part] = sum_of_rows(rows.x[part])
+            calls[part][: done.calls] = 1
             reasons.extend(r for r in done.reasons or () if r)
             if keep_samples:
                 kept = room_for(len(rows), samples, samples.dtype, rows.x.device) if kept is None else kept
                 kept[part] = samples
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
-        scored = Scored(reward, ok.bool(), alive.bool(), calls, tuple(reasons[:8]))
+        scored = Scored(reward, ok.bool(), alive.isfinite(), calls, tuple(reasons[:8]))
         return rows.with_(samples=kept) if keep_samples else rows, scored
 
     @torch.no_grad()

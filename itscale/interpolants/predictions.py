@@ -51,7 +51,7 @@ class Coefficients:
 def coefficients(interpolant: Interpolant, t: Time | float) -> Coefficients:
     """Evaluate a path at a time ``()``, which is remembered, or at one time per row ``(rows,)``."""
     t = as_time(t)
-    if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad and _is_fixed(interpolant):
+    if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad and is_fixed(interpolant):
         return _remembered(interpolant, float(t))
     return _evaluated(interpolant, t)
 
@@ -61,11 +61,11 @@ def _remembered(interpolant: Interpolant, t: float) -> Coefficients:
     return _evaluated(interpolant, as_time(t))
 
 
-def _is_fixed(interpolant: Interpolant) -> bool:
-    """Whether a path is a frozen dataclass of plain settings: others may change between two looks."""
-    parameters = getattr(type(interpolant), "__dataclass_params__", None)
+def is_fixed(setting: Any) -> bool:
+    """Whether a path or the like is a frozen dataclass of plain settings: others may change meanwhile."""
+    parameters = getattr(type(setting), "__dataclass_params__", None)
     try:
-        return parameters is not None and parameters.frozen and hash(interpolant) is not None
+        return parameters is not None and parameters.frozen and hash(setting) is not None
     except TypeError:
         return False
 

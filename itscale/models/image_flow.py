@@ -66,5 +66,7 @@ class ImageFlow(Composable, ABC):
         return log_prob(self, x, condition, **options).values
 
     def to(self: Self, device: torch.device | str) -> Self:
-        self.network.to(device)
+        device = torch.device(device)
+        if any(p.device != device for p in self.network.parameters()):  # a walk through all modules else
+            self.network.to(device)
         return self

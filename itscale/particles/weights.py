@@ -72,6 +72,26 @@ def effective_sample_size(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     return ess.clamp_max(w.shape[-1])
 
 
+class Health(NamedTuple):
+    """What a step is told by: see ``effective_sample_size``, ``normalise`` and ``log_mean_exp``."""
+
+    ess: Float64[Tensor, "*groups"]
+    largest: Float64[Tensor, "*groups"]
+    log_mean: Float64[Tensor, "*groups"]
+
+
+def health(lw: LogWeights) -> Health:
+    """Effective sample size, largest normalised weight and log of the mean weight, from one pass.
+
+    The largest is ``1/n`` in a dead group, as ``normalise`` has it.
+    """
+    w, largest = relative(lw)
+    n, total = w.shape[-1], w.sum(-1)
+    ess = total.square() / w.square().sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
+    top = torch.where(total > 0, w.amax(-1) / total, 1.0 / n)
+    return Health(ess.clamp_max(n), top, w.mean(-1).log() + largest.squeeze(-1))
+
+
 def conditional_ess(
     lw: Float[Tensor, "*#groups n"], d: Float[Tensor, "*#groups n"]
 ) -> Float64[Tensor, "*groups"]:

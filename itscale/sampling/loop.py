@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 
 from itscale.engine import Engine, Particles, Step
 from itscale.errors import PoolError
 from itscale.methods import Method, Plan, State
-from itscale.particles import effective_sample_size, log_mean_exp, normalise
+from itscale.particles import health, normalise
 from itscale.potentials import Difference
 from itscale.sampling.balance import balance
 from itscale.sampling.checkpoint import Checkpoint
@@ -100,9 +101,11 @@ def _ended(engine: Engine, method: Method, state: State, trace: list[dict[str, A
 
 
 def _record(engine: Engine, p: Particles) -> dict[str, Any]:
-    rewards = p.reward[p.reward.isfinite()]
-    eves = p.eve.sort(dim=1).values
-    level = int(p.level.min())
+    rewards = p.reward.numpy()
+    rewards = rewards[np.isfinite(rewards)]
+    eves = np.sort(p.eve.numpy(), axis=1)
+    level = int(p.level.numpy().min())
+    now = health(p.log_weights)
     densities = engine.log_densities(p)
     followed = {}
     if densities is not None:
@@ -113,10 +116,10 @@ def _record(engine: Engine, p: Particles) -> dict[str, Any]:
         "level": level,
         "t": float(engine.times[level]),
         "particles": p.n,
-        "ess": effective_sample_size(p.log_weights).tolist(),
-        "largest_weight": normalise(p.log_weights).amax(dim=1).tolist(),
-        "log_evidence": (p.log_evidence + log_mean_exp(p.log_weights)).tolist(),
-        "unique_eves": ((eves[:, 1:] != eves[:, :-1]).sum(dim=1) + 1).tolist(),
+        "ess": now.ess.tolist(),
+        "largest_weight": now.largest.tolist(),
+        "log_evidence": (p.log_evidence + now.log_mean).tolist(),
+        "unique_eves": ((eves[:, 1:] != eves[:, :-1]).sum(axis=1) + 1).tolist(),
         "reward_mean": float(rewards.mean()) if len(rewards) else None,
         "reward_max": float(rewards.max()) if len(rewards) else None,
         "nfe": int(engine.ledger.per_group["nfe"].max()),

@@ -141,9 +141,10 @@ def complete_facts(facts: Mapping[str, Any] | None, m: int) -> dict[str, Any]:
             complete[name] = value
     conditions = complete.get("conditions")
     if isinstance(conditions, (list, tuple)):
+        distinct = {id(c): c for c in conditions}.values()  # samples of one group share theirs
         for name, part_of in (("prompts", text_of), ("meta", meta_of)):
-            if name not in complete and any(found := [part_of(c) for c in conditions]):
-                complete[name] = found
+            if name not in complete and any(part_of(c) for c in distinct):
+                complete[name] = [part_of(c) for c in conditions]
     return complete
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,15 +101,16 @@ class LinearUpdate:
         cls, schedule: Schedule, row: RowBuilder, history: int = 0, remember: Remember | None = None
     ) -> LinearUpdate:
         steps = schedule.steps
-        a, c = torch.zeros(2, history + 1, steps, dtype=torch.float64)
-        b = torch.zeros(history + 1, steps, history + 1, dtype=torch.float64)
+        a, c = np.zeros((2, history + 1, steps))
+        b = np.zeros((history + 1, steps, history + 1))
         for depth in range(history + 1):
             for level in range(steps):
                 known = min(depth, level) if remember is None else depth
                 entry = JUMP if level == steps - 1 else row(schedule, level, known)
                 a[depth, level], c[depth, level] = entry.a, entry.c
-                b[depth, level, : len(entry.b)] = torch.tensor(entry.b, dtype=torch.float64)
-        return cls(a, b, c, remember=remember)
+                b[depth, level, : len(entry.b)] = entry.b
+        tables = (torch.from_numpy(table) for table in (a, b, c))
+        return cls(*tables, remember=remember)  # type: ignore[arg-type]
 
     @property
     def history(self) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from itscale.grids import validate_grid
+from itscale.interpolants import Interpolant, is_fixed
 from itscale.process import ContinuousProcess
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -38,15 +42,9 @@ class Schedule:
             times = validate_grid(times)
         t = times.tolist()
         path, coefficient = process.interpolant, process.diffusion
-        intervals = list(itertools.pairwise(t[:-1]))  # the last interval is a jump and needs neither
-        return cls(
-            t=t,
-            alpha=[float(path.alpha(v)) for v in t],
-            sigma=[float(path.sigma(v)) for v in t],
-            g=[process.g(v) for v in t[:-1]],
-            exponent=[coefficient.exponent(a, b, path) for a, b in intervals],
-            process=process,
-        )
+        is_plain = type(process).g is ContinuousProcess.g and is_fixed(path) and is_fixed(coefficient)
+        found = _found_once(path, coefficient, *t) if is_plain else _numbers(process.g, path, coefficient, *t)
+        return cls(t, *(list(numbers) for numbers in found), process=process)
 
     def variance(self, level: int) -> float:
         """The integral of g^2 over the interval: the variance of the noise that plain steps add."""
@@ -83,6 +81,28 @@ class Schedule:
     def noise_std(self, level: int) -> float:
         """The standard deviation that the exponential solution adds."""
         return self.sigma[level + 1] * math.sqrt(-math.expm1(-2 * self.exponent[level]))
+
+
+Numbers: TypeAlias = tuple[tuple[float, ...], ...]
+
+
+def _numbers(g: Callable[[float], float], path: Interpolant, coefficient: Any, *t: float) -> Numbers:
+    """Alpha and sigma at the grid points, g at all but the last, exponents of all intervals but the last.
+
+    The last interval is a jump, which needs neither.
+    """
+    return (
+        tuple(float(path.alpha(v)) for v in t),
+        tuple(float(path.sigma(v)) for v in t),
+        tuple(g(v) for v in t[:-1]),
+        tuple(coefficient.exponent(a, b, path) for a, b in itertools.pairwise(t[:-1])),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _found_once(path: Interpolant, coefficient: Any, *t: float) -> Numbers:
+    """The numbers of plain processes on a path, which every run on the same grid asks for."""
+    return _numbers(lambda v: coefficient(v, path), path, coefficient, *t)
 
 
 def _runs_back(times: Tensor) -> bool:
