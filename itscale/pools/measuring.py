@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from itscale.pools.base import PerRow
 from itscale.pools.metrics import WORTH
 from itscale.pools.open_ray import OpenRay
 from itscale.pools.ray_pool import Ray
@@ -24,7 +25,7 @@ class Overhead:
     Attributes:
         shards: that were measured.
         call: a verb on all shards that computes nothing.
-        step: three calls and no resampling, as a step of most methods is.
+        step: a move and a look that are put off and a score, in one message, without resampling.
         moved: a resampling that moves about a fifth of 32 rows, by the size of a row, beside the step.
         start: seconds until shards answered.
     """
@@ -51,12 +52,21 @@ def measure_overhead(pool: Ray, repeats: int = 20) -> Overhead:
     start = time.perf_counter() - started
     try:
         rows = place.adopt(_rows(4))
-        calls = [_timed(lambda: place.call("nothing", rows)) for _ in range(repeats)][2:]
+        calls, steps = (
+            statistics.median([_timed(act) for _ in range(repeats)][2:])
+            for act in (lambda: place.call("nothing", rows), lambda: _step(place, rows))
+        )
         moved = {name: _moving(place, numbers, repeats) for name, numbers in SIZES.items()}
     finally:
         place.close()
-    call = statistics.median(calls)
-    return Overhead(place.shards, call, 3 * call, moved, start)
+    return Overhead(place.shards, calls, steps, moved, start)
+
+
+def _step(place: OpenRay, rows: Any) -> Any:
+    """What a step of most methods asks for."""
+    message = Message(torch.zeros(len(rows), 5, dtype=torch.int64))  # as many numbers as a place has
+    moved = place.later("same", rows, message)
+    return place.call("nothing", place.later("same", moved, message, is_look=True), message)
 
 
 def _moving(place: OpenRay, numbers: int, repeats: int) -> float:
@@ -90,13 +100,27 @@ def _rows(numbers: int) -> Any:
     return PlainRows(torch.zeros(ROWS, numbers))
 
 
+@dataclass(frozen=True)
+class Message(PerRow):
+    """Numbers of every row, (rows, k)."""
+
+    numbers: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
 class _Idle:
     """A worker that computes nothing."""
 
     def __init__(self, microbatch: int | None, bitwise: bool, device: Any) -> None:
         self.device = device
 
-    def nothing(self, rows: Any) -> torch.Tensor:
+    def same(self, rows: Any, message: Message) -> Any:
+        """Rows, as after a move."""
+        return rows.take(torch.arange(len(rows)))
+
+    def nothing(self, rows: Any, message: Message | None = None) -> torch.Tensor:
         """A number a row, as scores are."""
         return torch.zeros(len(rows), dtype=torch.float64)
 

@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from itscale.particles import (
     conditional_ess,
     effective_sample_size,
+    health,
     is_dead,
     log_mean_exp,
     max_weight,
@@ -35,6 +36,20 @@ def test_sanitize_leaves_valid_increments_as_they_are():
     clean, n_nan, n_pos_inf = sanitize(lw)
     assert torch.equal(clean, lw)
     assert n_nan.item() == n_pos_inf.item() == 0
+
+
+def test_health_is_what_the_single_measures_say():
+    lw = torch.randn(4, 7, generator=generator(3), dtype=torch.float64) * 3
+    lw[1], lw[2, 1:] = -INF, -INF  # a dead group, and a lone survivor
+    found = health(lw)
+    for mine, measure in (
+        (found.ess, effective_sample_size(lw)),
+        (found.largest, normalise(lw).amax(-1)),
+        (found.log_mean, log_mean_exp(lw)),
+    ):
+        torch.testing.assert_close(mine, measure, rtol=1e-14, atol=0)
+    assert found.ess[1] == 0
+    assert found.log_mean[1] == -INF
 
 
 def test_values_against_numpy():
