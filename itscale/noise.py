@@ -80,8 +80,8 @@ def _philox_numpy(counter: tuple[np.ndarray, ...], key: tuple[np.ndarray, ...]) 
         x1, x3 = p1 & mask, p0 & mask
         k0, k1 = (k0 + s0) & mask, (k1 + s1) & mask
     shape = np.broadcast_shapes(*(x.shape for x in (x0, x1, x2, x3)))
-    y0, y1, y2, y3, p0, p1 = np.empty((6, *shape), np.uint64)  # no more than these have to stay in the cache
-    y0[...], y1[...], y2[...], y3[...] = x0, x1, x2, x3
+    y0, y1, y2, y3 = (np.broadcast_to(x, shape).copy() for x in (x0, x1, x2, x3))
+    p0, p1 = np.empty_like(y0), np.empty_like(y0)  # no more than these six have to stay in the cache
     for _ in range(_MIXED, _ROUNDS):
         np.multiply(y0, m0, out=p0)
         np.multiply(y2, m1, out=p1)

@@ -18,8 +18,8 @@ from itscale.solvers import Kernel, LangevinMove
 
 
 @functools.lru_cache(maxsize=32)
-def parents_of(groups: int, n: int, children: int) -> Int64[Tensor, "g n*m"]:
-    """The slot of every child's parent; for all to read and nobody to change."""
+def parents_of(groups: int, n: int, children: int) -> Tensor:
+    """The slot of every child's parent, (g, n m); for all to read and nobody to change."""
     return torch.arange(n).repeat_interleave(children).expand(groups, -1)
 
 

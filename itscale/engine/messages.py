@@ -26,6 +26,10 @@ class Place(PerRow):
     def __len__(self) -> int:
         return len(self.address)
 
+    def picked(self, index: Int64[Tensor, " m"]) -> Place:
+        """The places of some rows."""
+        return Place(self.address[index], self.group[index])
+
     def __reduce__(self) -> tuple[Any, ...]:
         # one array in place of five: messages to shards are written far more often than a row moves
         a = self.address

@@ -155,7 +155,8 @@ class Log:
                 refs.append(actor.export.remote(self.crew.epoch, number, errand.name, errand.index))
             else:
                 blocks = [refs[i] for i in errand.blocks]
-                refs.append(actor.act.remote(self.crew.epoch, number, errand.commands, act.dropped, *blocks))
+                message = wire.dumps((self.crew.epoch, number, errand.commands, act.dropped))
+                refs.append(actor.act.remote(message, *blocks))
         return [ref for ref, errand in zip(refs, act.errands, strict=True) if errand.commands is not None]
 
     def _settle(self) -> None:

@@ -71,6 +71,10 @@ class RowsHandle(ABC):
 class PerRow:
     """Base of messages whose tensors have one entry per row: they are cut up wherever rows are apart."""
 
+    def picked(self, index: Int64[Tensor, " m"]) -> Any:
+        """The message of some of its rows, where there is a quicker way than field by field; or None."""
+        return None
+
 
 @dataclass(frozen=True)
 class Whole:

@@ -78,7 +78,8 @@ def cut(value: Any, layout: Layout, shard: int, stand_in: StandIn) -> Any:
     if isinstance(value, Tensor) and value.ndim:
         return value[layout.per_row(len(value)).index[shard]] if len(layout) else value
     if isinstance(value, PerRow):
-        return _cut_fields(value, layout, shard, stand_in)
+        picked = value.picked(layout.per_row(len(value)).index[shard]) if len(layout) else None  # type: ignore[arg-type]
+        return _cut_fields(value, layout, shard, stand_in) if picked is None else picked
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,19 @@ Naming = Callable[[Any], Any]
 """Object -> the name under which the other side has it, or None."""
 
 
+def _is_everywhere(obj: Any) -> bool:
+    """Whether a function or class is one that every process can import."""
+    if not isinstance(obj, type | FunctionType):
+        return False
+    package = (obj.__module__ or "").partition(".")[0]
+    return package in ("itscale", "numpy", "torch") and "<" not in obj.__qualname__
+
+
 class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportUsage]
     def __init__(self, file: io.BytesIO, naming: Naming | None, keep: Callable[..., Any] | None) -> None:
         super().__init__(file, protocol=5, buffer_callback=keep)
         self._naming = naming
+        self._is_whole = keep is None
 
     def persistent_id(self, obj: Any) -> Any:
         return None if self._naming is None else self._naming(obj)
@@ -28,7 +38,11 @@ class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportU
         # Ray pickles bare tensors byte by byte; arrays go into shared memory as they are
         if type(obj) is Tensor and obj.layout is torch.strided and obj.is_leaf and not obj.requires_grad:
             array, dtype = as_array(obj)
+            if self._is_whole:  # a few numbers: an array would take three times as long
+                return from_bytes, (array.tobytes(), dtype, tuple(obj.shape))
             return as_tensor, (array, dtype)
+        if _is_everywhere(obj):
+            return NotImplemented  # by name, without the search for a module that would hold it
         return super().reducer_override(obj)
 
 
@@ -80,6 +94,14 @@ def as_array(tensor: Tensor) -> tuple[np.ndarray, str]:
     except TypeError:  # bfloat16 and the like
         whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[tensor.element_size()]
         return tensor.view(whole).numpy(), name
+
+
+def from_bytes(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that was written as bytes."""
+    wanted = getattr(torch, dtype)
+    if not data:
+        return torch.empty(shape, dtype=wanted)
+    return torch.frombuffer(bytearray(data), dtype=wanted).reshape(shape)
 
 
 def as_tensor(array: np.ndarray, dtype: str) -> Tensor:

@@ -118,6 +118,7 @@ def states(engine, p):
 def test_calls_out_of_turn_are_refused_and_change_nothing(engine, kind):
     from ray.exceptions import RayTaskError
 
+    from itscale.pools import wire
     from itscale.pools.shard import StaleCall
 
     p = engine.look(engine.start(6))
@@ -131,7 +132,7 @@ def test_calls_out_of_turn_are_refused_and_change_nothing(engine, kind):
     }[kind]
     commands = log.acts[-1].answering[0].commands
     with pytest.raises(StaleCall, match="nothing was changed"):
-        crew.ray.get(crew.shards[0].act.remote(*stamp, commands, ()))
+        crew.ray.get(crew.shards[0].act.remote(wire.dumps((*stamp, commands, ()))))
     with pytest.raises(RayTaskError):
         crew.ray.get(crew.shards[0].export.remote(*stamp, p.rows.name, np.arange(1)))
     assert torch.equal(states(engine, p), before)
