@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,9 @@ class Place(PerRow):
     def __len__(self) -> int:
         return len(self.address)
 
-    def picked(self, index: Int64[Tensor, " m"]) -> Place:
+    def picked(self, index_of: Callable[[int], Tensor]) -> Place:
         """The places of some rows."""
+        index = index_of(len(self))
         return Place(self.address[index], self.group[index])
 
     def __reduce__(self) -> tuple[Any, ...]:

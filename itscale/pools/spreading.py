@@ -78,7 +78,11 @@ def cut(value: Any, layout: Layout, shard: int, stand_in: StandIn) -> Any:
     if isinstance(value, Tensor) and value.ndim:
         return value[layout.per_row(len(value)).index[shard]] if len(layout) else value
     if isinstance(value, PerRow):
-        picked = value.picked(layout.per_row(len(value)).index[shard]) if len(layout) else None  # type: ignore[arg-type]
+
+        def index_of(entries: int) -> Tensor:
+            return layout.per_row(entries).index[shard]
+
+        picked = value.picked(index_of) if len(layout) else None
         return _cut_fields(value, layout, shard, stand_in) if picked is None else picked
     return value
 
