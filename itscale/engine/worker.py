@@ -130,7 +130,7 @@ class Worker(MoveWorker):
             done = self.reward.score(self._shown(samples), self._facts(k, at, part))
             packed[0, part], packed[1, part] = done.values.to(packed), done.valid.to(packed)
             packed[2, part] = sum_of_rows(rows.x[part])
-            calls[part][: done.calls] = 1
+            calls[part] = (torch.arange(len(done.values)) < done.calls).long()
             reasons.extend(r for r in done.reasons or () if r)
             if keep_samples:
                 kept = room_for(len(rows), samples, samples.dtype, rows.x.device) if kept is None else kept

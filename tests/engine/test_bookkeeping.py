@@ -12,8 +12,9 @@ import itscale
 from itscale.engine import Engine, Particles, Rows
 from itscale.methods import SMC, NestedSMC
 from itscale.particles import Always
+from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
-from tests.engine.setting import Network, make_engine, total, wrapped
+from tests.engine.setting import CountingReward, Network, make_engine, total, wrapped
 from tests.oracles import DIRECTION, mixture_2d
 
 TILT = 1.7
@@ -265,3 +266,15 @@ def test_a_jump_from_a_scored_level_needs_no_new_score():
     ended = engine.score(engine.jump(p))
     assert torch.equal(ended.reward, p.reward)
     assert engine.ledger.spent().reward_calls == [5, 5]
+
+
+@pytest.mark.parametrize("bitwise", [False, True])
+def test_rows_at_different_levels_are_counted_when_they_are_scored(bitwise):
+    reward = CountingReward()
+    engine = make_engine(wrapped(Network()), reward, pool=Local(microbatch=4, bitwise=bitwise))
+    p = engine.look(engine.start(3))
+    q = engine.look(engine.propose(p))
+    mixed = engine.score(engine.gather([p, q], torch.tensor([[0, 1, 4, 5], [0, 3, 4, 5]])))
+    assert torch.equal(mixed.level, torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]]))
+    assert engine.ledger.spent().reward_calls == [4, 4]
+    assert reward.samples == 8
