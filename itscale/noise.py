@@ -152,12 +152,18 @@ class Noise:
 
     def words(self, purpose: int, at: Address, blocks: int) -> Int64[Tensor, "rows words"]:
         """Return ``4 * blocks`` random 32-bit words per row, on the device of the address."""
+        pieces = self._made(purpose, at, blocks)
+        if at.group.device.type == "cpu":
+            found = np.concatenate([np.concatenate(words, axis=1) for _, words in pieces])
+            return torch.from_numpy(found.view(np.int64))
+        return torch.cat([torch.cat(words, dim=1) for _, words in pieces])
+
+    def _made(self, purpose: int, at: Address, blocks: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+        """Rows and their four words of each block, where the address is."""
         if not 0 <= purpose < 256:
             raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
-        if at.group.device.type == "cpu":
-            found = [np.concatenate(words, axis=1) for _, words in self._on_cpu(purpose, at, blocks)]
-            return torch.from_numpy(np.concatenate(found).view(np.int64))
-        return torch.cat([torch.cat(words, dim=1) for _, words in self._elsewhere(purpose, at, blocks)])
+        is_cpu = at.group.device.type == "cpu"
+        return (self._on_cpu if is_cpu else self._elsewhere)(purpose, at, blocks)
 
     def _elsewhere(
         self, purpose: int, at: Address, blocks: int
@@ -194,19 +200,14 @@ class Noise:
         Box-Muller in float64 on 32-bit uniforms, rounded to ``dtype``: values reach 6.7 in magnitude, and
         rounding hides the last-bit differences between devices.
         """
-        if not 0 <= purpose < 256:
-            raise ConfigError(f"purpose must be in [0, 256), got {purpose}")
         size = math.prod(event)
         blocks = (size + 3) // 4
         half = 2 * blocks
-        is_cpu = at.group.device.type == "cpu"
+        centred = _centred_numpy if at.group.device.type == "cpu" else _centred_torch
         out = torch.empty(len(at), size, dtype=dtype, device=at.group.device)
-        pieces: Iterator[tuple[slice, Any]] = (self._on_cpu if is_cpu else self._elsewhere)(
-            purpose, at, blocks
-        )
-        for rows, words in pieces:
+        for rows, words in self._made(purpose, at, blocks):
             # the numbers in the middle of 2**32 cells of (0, 1); the angle's factor is rounded as one
-            radius, angle = (_centred_numpy if is_cpu else _centred_torch)(words)
+            radius, angle = centred(words)
             radius = radius.mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
             angle = angle.mul_(2.0**-32 * (2.0 * math.pi))
             first, second = torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)

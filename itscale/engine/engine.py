@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from itscale.engine.engine_base import one_level
 from itscale.engine.engine_moves import MoveVerbs
 from itscale.engine.engine_scores import ScoreVerbs
 from itscale.engine.engine_weights import WeightVerbs
@@ -43,7 +42,7 @@ class Engine(MoveVerbs, ScoreVerbs, WeightVerbs):
         if bool((p.level == self.steps).all()):
             return p
         p = self.look(p)
-        rows = self.pool.call("denoise", p.rows, one_level(p.level))
+        rows = self.pool.call("denoise", p.rows, p.one_level)
         is_known = p.scored == p.level  # the score of its denoised sample, or a value that stood in for it
         is_composed = self.process is not None and self.process.has_rates
         if is_composed or not self.score_cost.is_denoised:

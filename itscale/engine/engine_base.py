@@ -57,7 +57,6 @@ class EngineBase:
         self.rows_per_look = rows_per_look
         # nobody looks at the last level, but rows that are there may stand beside some that do
         self.rows_at = torch.tensor([*(rows_at or [rows_per_look] * (times.shape[0] - 1)), rows_per_look])
-        self._rows_at: list[int] = self.rows_at.tolist()
         self.tilt = tilt
         self.has_reward = has_reward
         self.has_gradient = has_gradient
@@ -123,38 +122,32 @@ class EngineBase:
         """Charge looks, and the network rows that they took where these differ from look to look."""
         self.ledger.charge(nfe=looks, model_rows=looks * self.rows_per_look if rows is None else rows)
 
-    def _rows(self, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
+    def _rows(self, p: Particles) -> Int64[Tensor, " g"]:
         """Network rows of one look of each particle at its level."""
-        here = one_level(level)
-        if isinstance(here, int):
-            return torch.full((level.shape[0],), level.shape[1] * self._rows_at[here])
-        return self.rows_at[level].sum(dim=1)
+        return self._sums(p, self.rows_at)
 
-    def _charge_inside(
-        self, kernel: Kernel, level: Int64[Tensor, "g n"], children: int, looks: Tensor | None
-    ) -> None:
+    def _sums(self, p: Particles, table: Int64[Tensor, " levels"]) -> Int64[Tensor, " g"]:
+        """What a number for every level comes to over the particles of each group."""
+        if isinstance(p.one_level, int):
+            return (p.n * table[p.one_level]).expand(p.groups)
+        return table[p.level].sum(dim=1)
+
+    def _charge_inside(self, kernel: Kernel, p: Particles, children: int, looks: Tensor | None) -> None:
         """Charge the looks inside moves; ``looks`` are those counted where they were made, if they were.
 
         Per row, or with a second column of network rows where these differ from look to look.
         """
         if looks is None:
-            here = one_level(level)
-            if isinstance(here, int) and not kernel.extra_looks(here):
-                return
-            made, rows = self._extra_looks(kernel, level) * children, None
+            made, rows = self._extra_looks(kernel, p) * children, None
         elif looks.ndim == 1:
-            made, rows = looks.reshape(len(level), -1).sum(dim=1), None
+            made, rows = looks.reshape(p.groups, -1).sum(dim=1), None
         else:
-            made, rows = looks.reshape(len(level), -1, 2).sum(dim=1).unbind(1)
+            made, rows = looks.reshape(p.groups, -1, 2).sum(dim=1).unbind(1)
         if made.any():
             self._charge_looks(made, rows)
 
-    def _extra_looks(self, kernel: Kernel, level: Int64[Tensor, "g n"]) -> Int64[Tensor, " g"]:
-        here = one_level(level)
-        if isinstance(here, int):
-            return torch.full((level.shape[0],), level.shape[1] * kernel.extra_looks(here))
-        table = torch.tensor([kernel.extra_looks(k) for k in range(self.steps)])
-        return table[level].sum(dim=1)
+    def _extra_looks(self, kernel: Kernel, p: Particles) -> Int64[Tensor, " g"]:
+        return self._sums(p, torch.tensor([kernel.extra_looks(k) for k in range(self.steps)]))
 
     def _place(self, p: Particles, children: int = 1) -> Place:
         g, n = p.level.shape
@@ -172,18 +165,3 @@ class EngineBase:
         place = Place(replace(place.address, move=move), place.group)
         self._last_place = ((g, n, children), p.move, place)
         return place
-
-
-def one_level(level: Int64[Tensor, "g n"]) -> int | Tensor:
-    """The level of all rows, or one per row where they differ."""
-    global _last_level
-    seen, found = _last_level
-    if seen is not level:  # a step asks for that of the same particles several times
-        numbers = level.numpy()
-        first = numbers[0, 0]
-        found = int(first) if (numbers == first).all() else level.reshape(-1)
-        _last_level = level, found
-    return found
-
-
-_last_level: tuple[Tensor | None, int | Tensor] = None, 0

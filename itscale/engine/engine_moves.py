@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from itscale.engine.engine_base import EngineBase, one_level
+from itscale.engine.engine_base import EngineBase
 from itscale.engine.messages import Near
 from itscale.engine.particles import Particles
 from itscale.errors import ConfigError
@@ -25,7 +25,7 @@ def parents_of(groups: int, n: int, children: int) -> Tensor:
 
 def _levels_of(p: Particles, children: int) -> int | Tensor:
     """The level of all children before they move, or one for each."""
-    level = one_level(p.level)
+    level = p.one_level
     return level if isinstance(level, int) or children == 1 else level.repeat_interleave(children)
 
 
@@ -85,7 +85,7 @@ class MoveVerbs(EngineBase):
             rows, ratio, looks = self.pool.call(*given, **how, guide=guide, population=population)
         if ratio is not None:
             fields["log_ratio"] = fields["log_ratio"] + ratio.reshape(fields["log_ratio"].shape)
-        self._charge_inside(kernel, p.level, children, looks)
+        self._charge_inside(kernel, p, children, looks)
         if recorded:
             self.ancestors.append(p.origin)
         fields["origin"] = parents_of(p.groups, p.n, children)
@@ -96,12 +96,12 @@ class MoveVerbs(EngineBase):
 
         A jump in time: multistep solvers start afresh after it. ``guide`` as for ``propose``.
         """
-        given = ("propose", p.rows, one_level(p.level), self._place(p))
+        given = ("propose", p.rows, p.one_level, self._place(p))
         if guide is None and self.is_silent(kernel):
             rows, ratio, looks = self.pool.later(*given, kernel=kernel, stays=True), None, None
         else:
             rows, ratio, looks = self.pool.call(*given, kernel=kernel, guide=guide, stays=True)
-        self._charge_inside(kernel, p.level, 1, None if looks is None or looks.ndim == 1 else looks)
+        self._charge_inside(kernel, p, 1, None if looks is None or looks.ndim == 1 else looks)
         log_ratio = p.log_ratio if ratio is None else p.log_ratio + ratio.reshape(p.log_ratio.shape)
         return p.with_(rows=rows, move=p.move + 1, scored=torch.full_like(p.scored, -1), log_ratio=log_ratio)
 
@@ -110,7 +110,7 @@ class MoveVerbs(EngineBase):
 
         The process is that of a product whose experts know their densities.
         """
-        level = one_level(p.level)
+        level = p.one_level
         return self.pool.call("langevin_ratio", p.rows, q.rows, level, kernel).cpu().reshape(p.level.shape)
 
     def log_transition(self, p: Particles, target: Particles) -> Float64[Tensor, "g n"]:
@@ -118,7 +118,7 @@ class MoveVerbs(EngineBase):
 
         The transition must be Gaussian and without memory; the model's outputs at p are at hand.
         """
-        level = one_level(p.level)
+        level = p.one_level
         found = self.pool.call("log_transition", p.rows, level, self._place(p), Whole(target.rows))
         return found.reshape(p.level.shape)
 
@@ -129,7 +129,5 @@ class MoveVerbs(EngineBase):
 
         The kernel must be Gaussian and without memory; p must have been looked at, with what the guide needs.
         """
-        found = self.pool.call(
-            "log_preference", p.rows, one_level(p.level), self._place(p), q.rows, kernel, guide
-        )
+        found = self.pool.call("log_preference", p.rows, p.one_level, self._place(p), q.rows, kernel, guide)
         return found.reshape(p.level.shape)

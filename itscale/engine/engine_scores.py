@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from itscale.engine.engine_base import EngineBase, one_level
+from itscale.engine.engine_base import EngineBase
 from itscale.engine.messages import Scored
 from itscale.engine.particles import Particles
 from itscale.errors import RewardError
@@ -31,21 +31,21 @@ class ScoreVerbs(EngineBase):
             rows, scored = self.pool.call(
                 "look_with_twist", p.rows, int(p.level[0, 0]), self._place(p), twist
             )
-            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
-            self.ledger.charge(backward_rows=int(self._rows(p.level).sum()) * twist.backward)
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p))
+            self.ledger.charge(backward_rows=int(self._rows(p).sum()) * twist.backward)
             scored = replace(scored, calls=scored.calls * twist.calls)
             return self._take_scores(p.with_(rows=rows), scored, torch.full_like(p.level, twist.calls))
         if gradient:
-            rows, scored = self.pool.call("look_with_gradient", p.rows, one_level(p.level), self._place(p))
-            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
-            self.ledger.charge(backward_rows=int(self._rows(p.level).sum()))
+            rows, scored = self.pool.call("look_with_gradient", p.rows, p.one_level, self._place(p))
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p))
+            self.ledger.charge(backward_rows=int(self._rows(p).sum()))
             return self._take_scores(self._rated(p.with_(rows=rows)), scored)
         if p.rows.is_looked_at:
             return p
-        given = ("look", p.rows, one_level(p.level), self._place(p))
+        given = ("look", p.rows, p.one_level, self._place(p))
         if self.looks_once:
             looked = self.pool.later(*given, is_look=True)
-            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p.level))
+            self._charge_looks(torch.full((p.groups,), p.n), self._rows(p))
         else:  # of tokens only what is new is looked at
             looked, looks = self.pool.call(*given)
             made = looks.reshape(p.level.shape)
@@ -56,7 +56,7 @@ class ScoreVerbs(EngineBase):
         """Collect what a move along a composition's drift leaves to the weights, once its end is seen."""
         if self.process is None or not self.process.has_rates:
             return p
-        level = one_level(p.level)
+        level = p.one_level
         found: Tensor = self.pool.call("rates", p.rows, level)
         rate, virial = (column.reshape(p.level.shape) for column in found.unbind(1))
         if self.process.is_exact:
@@ -82,7 +82,7 @@ class ScoreVerbs(EngineBase):
 
         A group of one or two particles, or of several levels, takes the usual one.
         """
-        level = one_level(p.level)
+        level = p.one_level
         assert isinstance(self.process, ComposedProcess)
         usual = self.process.terms_at(self.times[level]).h
         if not isinstance(level, int):
@@ -102,7 +102,7 @@ class ScoreVerbs(EngineBase):
         that the last move took over unchanged from the denoised sample before it. With ``gradient`` the
         reward's gradient with respect to the denoised sample stays with the rows.
         """
-        level = one_level(p.level)
+        level = p.one_level
         final = isinstance(level, int) and level == self.steps
         if torch.equal(p.scored, p.level):
             return p
@@ -134,7 +134,7 @@ class ScoreVerbs(EngineBase):
 
     def denoised(self, p: Particles) -> Tensor:
         """Return the denoised samples (g, n, *event) on the host; the particles must have been looked at."""
-        rows = self.pool.home(self.pool.call("denoise", p.rows, one_level(p.level)))
+        rows = self.pool.home(self.pool.call("denoise", p.rows, p.one_level))
         return rows.x.reshape(*p.level.shape, *rows.x.shape[1:])
 
     def log_densities(self, p: Particles) -> Float64[Tensor, "g n experts"] | None:
@@ -152,7 +152,7 @@ class ScoreVerbs(EngineBase):
     ) -> Particles:
         """Account for scores, and make values of them; ``asked`` samples a particle, None is one."""
         shape = p.level.shape
-        level = one_level(p.level)
+        level = p.one_level
         final = isinstance(level, int) and level == self.steps
         reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
         calls = scored.calls.reshape(shape).sum(dim=1)

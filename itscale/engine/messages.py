@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,6 @@ class Place(PerRow):
 
     def __len__(self) -> int:
         return len(self.address)
-
-    def picked(self, index_of: Callable[[int], Tensor]) -> Place:
-        """The places of some rows."""
-        index = index_of(len(self))
-        return Place(self.address[index], self.group[index])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # one array in place of five: messages to shards are written far more often than a row moves

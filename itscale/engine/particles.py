@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -93,10 +94,19 @@ class Particles:
         """Rewards to choose by: those whose last scoring gave none are below all others."""
         return torch.where(self.valid, self.reward, -torch.inf).nan_to_num(nan=-torch.inf)
 
+    @cached_property
+    def one_level(self) -> int | Tensor:
+        """The level of all particles, or (g * n,) where they differ."""
+        numbers = self.level.numpy()
+        first = numbers[0, 0]
+        return int(first) if (numbers == first).all() else self.level.reshape(-1)
+
     def with_(self, **changes: Any) -> Particles:
         """As ``dataclasses.replace``, a tenth of its time: a step of a method makes ten of them."""
         made = object.__new__(Particles)
         made.__dict__.update(self.__dict__, **changes)
+        if "level" in changes:
+            made.__dict__.pop("one_level", None)
         return made
 
     def take(self, index: Int64[Tensor, "g m"]) -> Particles:

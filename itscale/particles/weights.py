@@ -61,13 +61,19 @@ def normalise(lw: LogWeights) -> Float64[Tensor, "*groups n"]:
 
 def log_mean_exp(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     """Return the log of the mean weight, the evidence that uncollected weights stand for."""
-    w, largest = relative(lw)
+    return _log_mean(*relative(lw))
+
+
+def _log_mean(w: Tensor, largest: Tensor) -> Tensor:
     return w.mean(-1).log() + largest.squeeze(-1)
 
 
 def effective_sample_size(lw: LogWeights) -> Float64[Tensor, "*groups"]:
     """Return ``(sum w)^2 / sum w^2``, between 1 and ``n``; 0 in a dead group."""
-    w, _ = relative(lw)
+    return _ess(relative(lw)[0])
+
+
+def _ess(w: Tensor) -> Tensor:
     ess = w.sum(-1).square() / w.square().sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
     return ess.clamp_max(w.shape[-1])
 
@@ -86,10 +92,9 @@ def health(lw: LogWeights) -> Health:
     The largest is ``1/n`` in a dead group, as ``normalise`` has it.
     """
     w, largest = relative(lw)
-    n, total = w.shape[-1], w.sum(-1)
-    ess = total.square() / w.square().sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
-    top = torch.where(total > 0, w.amax(-1) / total, 1.0 / n)
-    return Health(ess.clamp_max(n), top, w.mean(-1).log() + largest.squeeze(-1))
+    total = w.sum(-1)
+    top = torch.where(total > 0, w.amax(-1) / total, 1.0 / w.shape[-1])
+    return Health(_ess(w), top, _log_mean(w, largest))
 
 
 def conditional_ess(

@@ -71,14 +71,6 @@ class RowsHandle(ABC):
 class PerRow:
     """Base of messages whose tensors have one entry per row: they are cut up wherever rows are apart."""
 
-    def picked(self, index_of: Callable[[int], Tensor]) -> Any:
-        """The message of some of its rows, where there is a quicker way than field by field; or None.
-
-        Args:
-            index_of: of the rows, given how many entries the message has.
-        """
-        return None
-
 
 @dataclass(frozen=True)
 class Whole:

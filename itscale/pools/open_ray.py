@@ -102,8 +102,6 @@ class OpenRay:
         No driver runs ahead of its shards by more than a step: `since_last`, at its end, waits for them.
         """
         asked = self._ask(verb, args, kwargs)
-        if self._put_off and self._put_off[0].layout.active != asked.layout.active:
-            self.flush()
         layout = asked.layout.per_row(_length((*args, *kwargs.values())))
         promised = RayRows(self, asked.name, layout, None, is_look)
         self._put_off.append(replace(asked, given=(), promised=weakref.ref(promised)))
@@ -115,7 +113,10 @@ class OpenRay:
             self._send_all(None)
 
     def _ask(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
-        """Cut a verb up; the rows that it needs elsewhere are brought there."""
+        """Cut a verb up; the rows that it needs elsewhere are brought there.
+
+        What was put off is for the same shards, or done before.
+        """
         given = [pair for value in (*args, *kwargs.values()) for pair in handles(value)]
         layout = next((rows.layout for rows, is_whole in given if not is_whole), None)
         if layout is None:
@@ -132,12 +133,12 @@ class OpenRay:
             mine = tuple(cut(value, layout, shard, stand_in) for value in args)
             named = {name: cut(value, layout, shard, stand_in) for name, value in kwargs.items()}
             commands[shard] = wire.dumps(Call(number, verb, mine, named), _name)
+        if self._put_off and self._put_off[0].layout.active != layout.active:
+            self.flush()
         return Asked(verb, (number, 0), layout, commands, given)
 
     def _send_all(self, asked: Asked | None) -> list[Answer]:
-        """Send what was put off, and a verb after it if they go to the same shards; wait for answers."""
-        if asked is not None and self._put_off and self._put_off[0].layout.active != asked.layout.active:
-            self.flush()
+        """Send what was put off, and a verb after it; wait for answers."""
         together, self._put_off = [*self._put_off, *([asked] if asked else [])], []
         errands = [
             Errand(shard, tuple(part.commands[shard] for part in together))

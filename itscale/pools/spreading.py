@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,12 +79,7 @@ def cut(value: Any, layout: Layout, shard: int, stand_in: StandIn) -> Any:
     if isinstance(value, Tensor) and value.ndim:
         return value[layout.per_row(len(value)).index[shard]] if len(layout) else value
     if isinstance(value, PerRow):
-
-        def index_of(entries: int) -> Tensor:
-            return layout.per_row(entries).index[shard]
-
-        picked = value.picked(index_of) if len(layout) else None
-        return _cut_fields(value, layout, shard, stand_in) if picked is None else picked
+        return _cut_fields(value, layout, shard, stand_in)
     return value
 
 
@@ -96,11 +92,16 @@ def _whole(value: Any, stand_in: StandIn) -> Any:
 def _cut_fields(value: Any, layout: Layout, shard: int, stand_in: StandIn) -> Any:
     """Cut every field of a message, and of messages inside it."""
     parts = {}
-    for field in dataclasses.fields(value):
-        inner = getattr(value, field.name)
+    for name in _names(type(value)):
+        inner = getattr(value, name)
         is_message = dataclasses.is_dataclass(inner) and not isinstance(inner, RowsHandle)
-        parts[field.name] = (_cut_fields if is_message else cut)(inner, layout, shard, stand_in)
-    return dataclasses.replace(value, **parts)
+        parts[name] = (_cut_fields if is_message else cut)(inner, layout, shard, stand_in)
+    return type(value)(**parts)
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def handles(value: Any) -> Iterator[tuple[Any, bool]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,6 @@ from torch import Tensor
 
 Naming = Callable[[Any], Any]
 """Object -> the name under which the other side has it, or None."""
-
-
-def _is_everywhere(obj: Any) -> bool:
-    """Whether a function or class is one that every process can import."""
-    if not isinstance(obj, type | FunctionType):
-        return False
-    package = (obj.__module__ or "").partition(".")[0]
-    return package in ("itscale", "numpy", "torch") and "<" not in obj.__qualname__
 
 
 class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportUsage]
@@ -41,8 +32,6 @@ class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportU
             if self._is_whole:  # a few numbers: an array would take three times as long
                 return from_bytes, (array.tobytes(), dtype, tuple(obj.shape))
             return as_tensor, (array, dtype)
-        if _is_everywhere(obj):
-            return NotImplemented  # by name, without the search for a module that would hold it
         return super().reducer_override(obj)
 
 
