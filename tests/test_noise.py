@@ -128,6 +128,17 @@ def test_normals_have_normal_moments_and_law():
     assert 4.5 < float(z.abs().max()) < 6.8  # E max of 1e6 is 4.9; 32-bit uniforms end at 6.76
 
 
+def test_normals_are_box_muller_on_the_middles_of_cells():
+    at, source = mixed_place(5), Noise(7)
+    u = (source.words(Purpose.MOVE, at, 3).double() + 0.5) / 2**32
+    radius, angle = (-2 * u[:, :6].log()).sqrt(), 2 * math.pi * u[:, 6:]
+    expected = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :11]
+    # half a cell is 1e-10; rounding of an angle of up to 2 pi moves a zero of the cosine by 1e-15
+    torch.testing.assert_close(
+        source.normal(Purpose.MOVE, at, (11,), torch.float64), expected, rtol=1e-13, atol=1e-14
+    )
+
+
 def test_uniforms_lie_in_the_half_open_interval_and_are_uniform():
     u = Noise(12).uniform(Purpose.RESAMPLE, place(4000), 100).flatten()
     assert float(u.min()) >= 0

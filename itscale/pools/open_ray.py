@@ -91,7 +91,6 @@ class OpenRay:
 
     def call(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Run a verb wherever its rows are, after what was put off; one message to every shard for all."""
-        self._snapshot_if_due()
         asked = self._ask(verb, args, kwargs)
         results = [answer.results[-1] for answer in self._send_all(asked)]
         return merge(results, asked.layout, lambda found: self._stowed(found, asked), Stowed)
@@ -117,6 +116,7 @@ class OpenRay:
 
         What was put off is for the same shards, or done before.
         """
+        self._snapshot_if_due()
         given = [pair for value in (*args, *kwargs.values()) for pair in handles(value)]
         layout = next((rows.layout for rows, is_whole in given if not is_whole), None)
         if layout is None:
@@ -312,7 +312,7 @@ class OpenRay:
         return name
 
     def _snapshot_if_due(self) -> None:
-        if self._folder is None or self._since < self.pool.snapshot_every:
+        if self._folder is None or self._since < self.pool.snapshot_every or self._put_off:
             return
         self._since = 0
         folder = str(self._folder.path / f"at-{self._next()}")

@@ -23,6 +23,14 @@ def test_a_step_is_one_message_to_every_shard(pool):
     assert acts == [1] * 6
 
 
+def test_snapshots_count_calls_and_come_between_steps(pool):
+    """Six calls are two steps, of a move, a look and a score; a snapshot counts as a call itself."""
+    acts: list[int] = []
+    method = SMC(particles=8, ess_threshold=0.0)
+    run(method, pool(2, snapshot_every=6), on_step=lambda step: acts.append(step.pool["acts"]))
+    assert acts == [1, 2, 1, 2, 1, 2]
+
+
 def test_steps_without_a_question_end_when_they_are_done(pool):
     """A callback after a step finds its rows made: no driver runs ahead of its shards."""
     seen: list[int] = []
