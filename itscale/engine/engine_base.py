@@ -129,7 +129,7 @@ class EngineBase:
     def _sums(self, p: Particles, table: Int64[Tensor, " levels"]) -> Int64[Tensor, " g"]:
         """What a number for every level comes to over the particles of each group."""
         if isinstance(p.one_level, int):
-            return (p.n * table[p.one_level]).expand(p.groups)
+            return torch.full((p.groups,), p.n * int(table[p.one_level]))
         return table[p.level].sum(dim=1)
 
     def _charge_inside(self, kernel: Kernel, p: Particles, children: int, looks: Tensor | None) -> None:
@@ -138,6 +138,8 @@ class EngineBase:
         Per row, or with a second column of network rows where these differ from look to look.
         """
         if looks is None:
+            if isinstance(p.one_level, int) and not kernel.extra_looks(p.one_level):
+                return
             made, rows = self._extra_looks(kernel, p) * children, None
         elif looks.ndim == 1:
             made, rows = looks.reshape(p.groups, -1).sum(dim=1), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -155,23 +156,27 @@ class ScoreVerbs(EngineBase):
         level = p.one_level
         final = isinstance(level, int) and level == self.steps
         reward, valid, finite = (t.reshape(shape) for t in (scored.reward, scored.valid, scored.finite))
-        calls = scored.calls.reshape(shape).sum(dim=1)
-        samples = torch.full_like(calls, p.n) if asked is None else asked.sum(dim=1)
+        calls = scored.calls.numpy().reshape(shape).sum(axis=1)
+        samples = np.full_like(calls, p.n) if asked is None else asked.numpy().sum(axis=1)
+        invalid = valid.numel() - int(np.count_nonzero(valid.numpy()))
         self.ledger.charge(
-            reward_calls=calls,
-            decodes=samples,
+            reward_calls=torch.from_numpy(calls),
+            decodes=torch.from_numpy(samples),
             cached_rewards=int((samples - calls).sum()),
-            invalid_rewards=int((~valid).sum()) if scored.invalid is None else scored.invalid,
+            invalid_rewards=invalid if scored.invalid is None else scored.invalid,
         )
-        self.ledger.charge(dead_states=self.watch.count_dead(finite, level))
-        if not valid.any():
+        dead = self.watch.count_dead(finite, level)
+        self.ledger.charge(dead_states=dead)
+        if invalid == valid.numel():
             reason = scored.reasons[0] if scored.reasons else "NaN or +inf"
-            raise RewardError(f"the reward has no valid score for any of {valid.numel()} samples: {reason}")
-        valid = valid & finite  # whatever a reward makes of a broken state, it is no score
-        kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
-        reward = torch.where(valid, reward, p.reward)
-        value = torch.where(valid, self._value(reward), self._value(kept))
-        value = torch.where(finite, value, -torch.inf)
+            raise RewardError(f"the reward has no valid score for any of {invalid} samples: {reason}")
+        value = self._value(reward)
+        if invalid or dead:
+            valid = valid & finite  # whatever a reward makes of a broken state, it is no score
+            kept = p.reward.nan_to_num(0.0, neginf=-torch.inf)  # an invalid score keeps the last valid one
+            reward = torch.where(valid, reward, p.reward)
+            value = torch.where(valid, value, self._value(kept))
+            value = torch.where(finite, value, -torch.inf)
         p = p.with_(reward=reward, value=value, scored=p.level, valid=valid)
         if not final:
             self.watch.see_scores(reward)
@@ -182,6 +187,8 @@ class ScoreVerbs(EngineBase):
 
     def _final_score(self, p: Particles) -> Particles:
         """An invalid final score is -inf: a sample without a score cannot be handed out as a good one."""
+        if p.valid.numpy().all():
+            return p
         kept = p.valid | (p.level < self.steps)
         reward = torch.where(kept, p.reward, -torch.inf)
         return p.with_(reward=reward, value=torch.where(kept, p.value, -torch.inf))

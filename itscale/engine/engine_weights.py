@@ -39,10 +39,12 @@ class WeightVerbs(EngineBase):
             total = carry.get("log_potential", torch.zeros_like(p.value))
             memory = carry.get("potential_memory", torch.full_like(p.value, potential.initial))
             gain, memory = potential(p.value, memory)
-            gain = torch.where(p.level == self.steps, p.value - total, gain)
-            carry = {**carry, "potential_memory": memory}
+            if not isinstance(p.one_level, int):
+                gain = torch.where(p.level == self.steps, p.value - total, gain)
+            elif p.one_level == self.steps:
+                gain = p.value - total
             clean = _sane(gain)
-            carry = {**carry, "log_potential": total + clean}
+            carry = {**carry, "potential_memory": memory, "log_potential": total + clean}
             increment = increment + clean
         return p.with_(
             log_weights=p.log_weights + _sane(increment),
@@ -60,8 +62,10 @@ class WeightVerbs(EngineBase):
         if n is not None and n != p.n:
             u = self.uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, n))
             return self._resampled(p, core.resample(p.log_weights, u, scheme, n))
-        mask = rule(p.log_weights, int(p.level.max())) & ~core.is_dead(p.log_weights)
-        if not mask.any():
+        mask = rule(p.log_weights, int(p.level.numpy().max()))
+        if mask.numpy().any():
+            mask = mask & ~core.is_dead(p.log_weights)
+        if not mask.numpy().any():
             return p.with_(move=p.move + 1)
         self.watch.see_weights(p.log_weights, self.tilt)
         u = self.uniforms(p, Purpose.RESAMPLE, core.get_scheme(scheme).uniforms(p.n, p.n))

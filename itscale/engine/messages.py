@@ -80,7 +80,7 @@ class Scored(PerRow):
             values: where the rows live.
             x: their states.
         """
-        valid = ~(values.isnan() | (values == math.inf))
+        valid = values < math.inf  # no comparison with NaN holds
         packed = torch.stack([values, valid.double(), sum_of_rows(x)])
         reward, ok, alive = packed.cpu()  # the one copy to the host of a scored step
         return cls(reward, ok.bool(), alive.isfinite(), torch.ones(len(values), dtype=torch.int64))

@@ -16,7 +16,7 @@ from torch import Tensor
 from itscale.engine.home_bound import HomeBound
 from itscale.engine.messages import Place, Scored, sum_of_rows
 from itscale.engine.rows import Rows
-from itscale.engine.worker_base import room_for
+from itscale.engine.worker_base import cut, first_of, room_for
 from itscale.engine.worker_moves import MoveWorker
 from itscale.guides import Assessor, Prospect, Twist
 from itscale.noise import Purpose
@@ -52,7 +52,7 @@ class Worker(MoveWorker):
         if self.process.remembers and self._following.divergence is not None:
             return self._look_with_divergences(rows, level, at), None
         for part, k in self._parts(level, len(rows)):
-            found = self._evaluate(rows.x[part], k, at.group[part]).raw
+            found = self._evaluate(cut(rows.x, part), k, cut(at.group, part)).raw
             raw = room_for(len(rows), found, rows.x.dtype) if raw is None else raw
             raw[part] = found
         return rows.with_(raw=raw), None
@@ -128,9 +128,9 @@ class Worker(MoveWorker):
         for part, k in self._parts(level, len(rows)):
             samples = self._decode(rows, k, part)
             done = self.reward.score(self._shown(samples), self._facts(k, at, part))
-            packed[0, part], packed[1, part] = done.values.to(packed), done.valid.to(packed)
-            packed[2, part] = sum_of_rows(rows.x[part])
-            calls[part] = (torch.arange(len(done.values)) < done.calls).long()
+            packed[0, part], packed[1, part] = done.values.double(), done.valid.double()
+            packed[2, part] = sum_of_rows(cut(rows.x, part))
+            calls[first_of(part, done.calls)] = 1
             reasons.extend(r for r in done.reasons or () if r)
             if keep_samples:
                 kept = room_for(len(rows), samples, samples.dtype, rows.x.device) if kept is None else kept

@@ -21,7 +21,7 @@ from itscale.process import (
 )
 from itscale.scoring import Reward
 from itscale.solvers import Kernel
-from itscale.types import expand_over_event, sent
+from itscale.types import Time, expand_over_event, sent
 
 
 @dataclass
@@ -51,6 +51,7 @@ class WorkerBase:
         self.encoded = None if encoded is None else encoded.to(self.compute)
         microbatch = self.microbatch or _default_microbatch(model.event_shape)
         self.chunk = max(1, microbatch // model.rows_per_look)
+        self._times = self.times.unbind()  # a step asks for its time again and again
         self.padding_rows = 0
         self.network_calls = 0
 
@@ -62,6 +63,10 @@ class WorkerBase:
             return x
         around = self.origin.to(x.device, x.dtype).index_select(0, sent(group, x.device))
         return torch.add(x, around, alpha=float(self.process.interpolant.alpha(noisiest)))
+
+    def _time(self, level: int | Tensor) -> Time:
+        """The time of a level ``()``, or of one per row."""
+        return self._times[level] if isinstance(level, int) else self.times[level]
 
     def counters(self) -> dict[str, int]:
         """Counts that only the worker knows."""
@@ -77,7 +82,9 @@ class WorkerBase:
     def _evaluation(self, rows: Rows, level: int | Tensor, part: Any) -> Evaluation:
         """Read what a look has left with a part of the rows, whose level is given."""
         memo = None if rows.memo is None else rows.memo[part]
-        here = self.process.evaluation(rows.x[part], self.times[level], present(rows.raw)[part], memo)
+        here = self.process.evaluation(
+            cut(rows.x, part), self._time(level), cut(present(rows.raw), part), memo
+        )
         return here if rows.gauge is None else replace(here, fitted=rows.gauge[part])  # type: ignore[call-arg]
 
     def _evaluate(self, x: Tensor, level: int | float | Tensor, group: Tensor) -> Evaluation:
@@ -88,7 +95,7 @@ class WorkerBase:
         elif isinstance(level, Tensor) and level.is_floating_point():
             time = level
         else:
-            time = self.times[level]
+            time = self._time(level)
         real = x.shape[0]
         missing = self.chunk - real if self.bitwise else 0
         self.network_calls += 1
@@ -143,7 +150,7 @@ class WorkerBase:
         conditions = [self.conditions[i] for i in at.group[part].tolist()]
         return {
             "step": level,
-            "t": self.times[level],
+            "t": self._time(level),
             "is_final": level == self.times.shape[0] - 1,
             "conditions": conditions,
         }
@@ -180,6 +187,16 @@ class WorkerBase:
 
 def level_of(level: int | Tensor, part: slice) -> int | Tensor:
     return level if isinstance(level, int) else level[part]
+
+
+def cut(field: Tensor, part: slice | Tensor) -> Tensor:
+    """A part of a field of the rows; itself where that is all of it."""
+    return field if isinstance(part, slice) and part == slice(0, len(field)) else field[part]
+
+
+def first_of(part: slice | Tensor, count: int) -> slice | Tensor:
+    """The first rows of a part."""
+    return slice(part.start, part.start + count) if isinstance(part, slice) else part[:count]
 
 
 def present(raw: Tensor | None) -> Tensor:

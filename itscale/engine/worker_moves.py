@@ -154,24 +154,23 @@ class MoveWorker(CompositionWorker):
 
         Yields the move, its rows, what they remember from now on, their log p - log q, and their noise.
         """
-        index = torch.arange(len(at))[part]
         if isinstance(level, int) or (
             kernel.takes_levels and not self.bitwise and not self.process.remembers
         ):
-            pieces: list[tuple[int | Tensor, Tensor, Any]] = [(level_of(level, part), index, part)]
+            pieces: list[tuple[int | Tensor, slice | Tensor]] = [(level_of(level, part), part)]
         else:
-            here = level[part]
-            pieces = [(int(k), index[here == k], index[here == k]) for k in here.unique()]
+            here, index = level[part], torch.arange(len(at))[part]
+            pieces = [(int(k), index[here == k]) for k in here.unique()]
         if rows.depth is not None:
             pieces = list(_by_depth(pieces, level, rows.depth.repeat_interleave(children)))
-        for k, chosen, where in pieces:
-            source = where if children == 1 else torch.div(chosen, children, rounding_mode="floor")
+        for k, chosen in pieces:
+            source = chosen if children == 1 else torch.div(_indices(chosen), children, rounding_mode="floor")
             depth = len(rows.history) if rows.depth is None else int(rows.depths[source][0])
             if isinstance(source, Tensor):
                 source = sent(source, rows.x.device)
             if rows.raw is None:
                 assert getattr(kernel, "is_blind", False), "propose needs a look first"
-                here = self.process.evaluation(rows.x[source], self.times[k], rows.x.new_empty(0))
+                here = self.process.evaluation(rows.x[source], self._time(k), rows.x.new_empty(0))
             else:
                 here = self._evaluation(rows, k, source)
             past = tuple(h[source] for h in rows.history[:depth])
@@ -182,9 +181,9 @@ class MoveWorker(CompositionWorker):
             step = k
 
             def look(
-                y: Tensor, to: int | float, among: Tensor | None = None, chosen: Tensor = chosen
+                y: Tensor, to: int | float, among: Tensor | None = None, chosen: slice | Tensor = chosen
             ) -> Evaluation:
-                here = chosen if among is None else chosen[among]
+                here = chosen if among is None else _indices(chosen)[among]
                 self._count(here, to)
                 return self._evaluate(y, to, at.group[here])
 
@@ -199,14 +198,14 @@ class MoveWorker(CompositionWorker):
             memory = move.memory
             if memory is None:
                 memory = (here.denoised, *past) if kernel.history else ()
-            yield move, where, memory[: kernel.history], change, z
+            yield move, chosen, memory[: kernel.history], change, z
 
     @cached_property
     def is_uneven(self) -> bool:
         """Whether looks take more network rows at some noise levels than at others."""
         return is_uneven(self.process.model)
 
-    def _count(self, rows: Tensor, to: int | float) -> None:
+    def _count(self, rows: slice | Tensor, to: int | float) -> None:
         """Count a look of rows inside their move, and the network rows that it takes."""
         if self.is_uneven:
             t = to if isinstance(to, float) else float(self.times[to])
@@ -218,7 +217,7 @@ class MoveWorker(CompositionWorker):
         here: Evaluation,
         level: int | Tensor,
         at: Place,
-        chosen: Tensor,
+        chosen: slice | Tensor,
         guided: _Guided | None,
         gradient: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None]:
@@ -267,14 +266,20 @@ class _Guided:
 
 
 def _by_depth(
-    pieces: Iterable[tuple[int | Tensor, Tensor, Any]], level: int | Tensor, depth: Int64[Tensor, " rows"]
-) -> Iterator[tuple[int | Tensor, Tensor, Any]]:
+    pieces: Iterable[tuple[int | Tensor, slice | Tensor]],
+    level: int | Tensor,
+    depth: Int64[Tensor, " rows"],
+) -> Iterator[tuple[int | Tensor, Tensor]]:
     """Split pieces so that the rows of each remember as many tensors."""
-    for k, chosen, _ in pieces:
+    for k, chosen in pieces:
         here = depth[chosen]
         for count in here.unique():
-            some = chosen[here == count]
-            yield k if isinstance(k, int) else level[some], some, some  # type: ignore[index]
+            some = _indices(chosen)[here == count]
+            yield k if isinstance(k, int) else level[some], some  # type: ignore[index]
+
+
+def _indices(rows: slice | Tensor) -> Int64[Tensor, " rows"]:
+    return torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
 def _no_look(*_: Any) -> Evaluation:

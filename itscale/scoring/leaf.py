@@ -188,17 +188,23 @@ def join(pieces: list[Piece], device: torch.device) -> Piece:
     """Concatenate pieces in order; a part that a piece lacks is NaN there."""
     if not pieces:
         return Piece(torch.zeros(0, device=device))
-    values = torch.cat([as_real(p.values).to(device) for p in pieces])
-    flags = [torch.ones_like(p.values, dtype=torch.bool) if p.valid is None else p.valid for p in pieces]
-    valid = torch.cat([flag.to(device) for flag in flags])
+    values = _one([as_real(p.values).to(device) for p in pieces])
+    valid = None
+    if any(p.valid is not None for p in pieces):
+        flags = [torch.ones_like(p.values, dtype=torch.bool) if p.valid is None else p.valid for p in pieces]
+        valid = _one([flag.to(device) for flag in flags])
     names = dict.fromkeys(name for p in pieces for name in p.parts)
     parts = {}
     for name in names:
         columns = [
             p.parts.get(name, torch.full_like(p.values, float("nan"), dtype=torch.float32)) for p in pieces
         ]
-        parts[name] = torch.cat([as_real(column).to(device) for column in columns])
+        parts[name] = _one([as_real(column).to(device) for column in columns])
     reasons = None
     if any(p.reasons is not None for p in pieces):
         reasons = [r for p in pieces for r in (p.reasons or [""] * len(p.values))]
     return Piece(values, valid, parts, reasons)
+
+
+def _one(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

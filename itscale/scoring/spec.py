@@ -111,11 +111,12 @@ class Scores:
         the one host synchronisation of a scoring.
         """
         values = as_real(values)
-        broken = values.isnan() | (values == math.inf)
-        ok = ~broken if valid is None else valid.to(values.device) & ~broken
+        ok = values < math.inf  # no comparison with NaN holds
+        if valid is not None:
+            ok = ok & valid.to(values.device)
         if not bool(ok.all()):
             reasons = _complete(reasons, values, ok)
-        values = torch.where(ok, values, -math.inf)
+            values = torch.where(ok, values, -math.inf)
         if floor is not None:
             values = torch.where(values == -math.inf, floor, values)
         return cls(values, ok, dict(parts or {}), reasons, len(values) if calls is None else calls)
