@@ -21,6 +21,7 @@ if not WANTS_GPU:
 if os.environ.get("ITSCALE_TEST_SHAPES"):
     shapes.install()
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 keep_freed_memory()
 
 
