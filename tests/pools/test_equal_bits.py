@@ -55,8 +55,8 @@ def test_images_give_equal_bits_on_four_shards(name, pool):
     assert_same(run(METHODS[name], pool(4), event), local(METHODS[name], event=event))
 
 
-@pytest.mark.parametrize("shards", [1, 2, 4])
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
+@pytest.mark.parametrize("shards", [1, 2, 4])  # the outer loop: shards are started once for each number
 def test_every_scheme_gives_equal_bits_on_any_number_of_shards(scheme, shards, pool):
     method = SMC(particles=7, ess_threshold=1.0, scheme=scheme)
     three = {"groups": 3, "condition": [0.0, 1.0, 2.0]}  # shards end in the midst of a group
