@@ -49,7 +49,7 @@ class Near(PerRow):
     pivot: Rows
     cosine: Float64[Tensor, " rows"]
 
-    def __call__(self, xi: Tensor, source: slice | Tensor, made: Tensor) -> Tensor:
+    def __call__(self, xi: Tensor, source: slice | Tensor, made: slice | Tensor) -> Tensor:
         """Return the noise of the rows ``made``, whose pivots are the rows ``source``."""
         assert self.pivot.noise is not None, "the pivot's move did not keep its noise"
         c = expand_over_event(self.cosine[made], xi)

@@ -38,8 +38,8 @@ class Local:
             run together: groups at once or one by one, rows in any order. Gradients go backwards one row at
             a time then, and a reward that is a network must itself give equal bits in any batch.
         device: ``"cpu"``, ``"cuda"``, ...; None takes CUDA when there is one.
-        states: ``"cpu"`` keeps states, network outputs and histories in CPU memory, and brings a micro-batch at
-            a time to the device: many particles of a large model on a small card.
+        states: ``"cpu"`` keeps states, network outputs and histories in CPU memory, and brings a micro-batch
+            at a time to the device: many particles of a large model on a small card.
     """
 
     microbatch: int | Literal["auto"] | None = None

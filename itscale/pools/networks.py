@@ -27,7 +27,7 @@ def with_networks(crew: Crew, factory: Callable[..., Any]) -> tuple[bytes, list[
             refs.append(ref)
         return key
 
-    return wire.dumps(factory, naming), keys, refs
+    return wire.dumps_any(factory, naming), keys, refs
 
 
 def _network(crew: Crew, module: Any) -> tuple[str, Any]:
@@ -38,6 +38,6 @@ def _network(crew: Crew, module: Any) -> tuple[str, Any]:
     if known is not None and known[0]() is module and known[1] == mark:
         return known[2], known[3]
     key = uuid.uuid4().hex
-    ref = crew.ray.put(wire.dumps(module))
+    ref = crew.ray.put(wire.dumps_any(module))
     crew.networks[id(module)] = (weakref.ref(module), mark, key, ref)
     return key, ref

@@ -30,6 +30,7 @@ from itscale.pools.spreading import Layout, cut, handles, merge
 if TYPE_CHECKING:
     from itscale.pools.ray_pool import Ray
 
+NAMES: wire.Names = {RayRows: lambda rows: rows.name}
 _idle: list[tuple[tuple[Any, ...], Crew]] = []
 
 
@@ -132,7 +133,7 @@ class OpenRay:
         for shard in layout.active:
             mine = tuple(cut(value, layout, shard, stand_in) for value in args)
             named = {name: cut(value, layout, shard, stand_in) for name, value in kwargs.items()}
-            commands[shard] = wire.dumps(Call(number, verb, mine, named), _name)
+            commands[shard] = wire.dumps(Call(number, verb, mine, named), NAMES)
         if self._put_off and self._put_off[0].layout.active != layout.active:
             self.flush()
         return Asked(verb, (number, 0), layout, commands, given)
@@ -227,7 +228,7 @@ class OpenRay:
         return self._acts
 
     def _errand(self, shard: int, command: Any) -> Errand:
-        return Errand(shard, (wire.dumps(command, _name),))
+        return Errand(shard, (wire.dumps(command, NAMES),))
 
     def _perform(self, act: Act, wait: bool = True) -> list[Answer]:
         """Do an act, after what was put off."""
@@ -336,10 +337,6 @@ def _only_stowed(result: Any, verb: str) -> Stowed | None:
 def _known(stowed: Sequence[Stowed]) -> Known:
     present = tuple(dict.fromkeys(name for entry in stowed for name in entry.present))
     return Known(present, sum(s.size for s in stowed) // max(1, sum(s.length for s in stowed)))
-
-
-def _name(value: Any) -> Name | None:
-    return value.name if isinstance(value, RayRows) else None
 
 
 def _length(values: Sequence[Any]) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from torch import Tensor
 
 Naming = Callable[[Any], Any]
 """Object -> the name under which the other side has it, or None."""
+Names = Mapping[type, Callable[[Any], Any]]
+"""By type: object -> the name under which the other side has it."""
+
+_reading = threading.local()  # what finds names in the message that a thread reads
 
 
 class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportUsage]
@@ -27,11 +33,10 @@ class _Writer(cloudpickle.CloudPickler):  # pyright: ignore[reportPrivateImportU
 
     def reducer_override(self, obj: Any) -> Any:
         # Ray pickles bare tensors byte by byte; arrays go into shared memory as they are
-        if type(obj) is Tensor and obj.layout is torch.strided and obj.is_leaf and not obj.requires_grad:
-            array, dtype = as_array(obj)
-            if self._is_whole:  # a few numbers: an array would take three times as long
-                return from_bytes, (array.tobytes(), dtype, tuple(obj.shape))
-            return as_tensor, (array, dtype)
+        if type(obj) is Tensor and _is_numbers(obj):
+            if self._is_whole:
+                return _in_bytes(obj)
+            return as_tensor, as_array(obj)
         return super().reducer_override(obj)
 
 
@@ -45,8 +50,54 @@ class _Reader(pickle.Unpickler):
         return self._find(pid)
 
 
-def dumps(value: Any, naming: Naming | None = None) -> bytes:
-    """Write a message; what ``naming`` knows goes by name."""
+def _is_numbers(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.is_leaf and not tensor.requires_grad
+
+
+def _in_bytes(tensor: Tensor) -> tuple[Any, ...]:
+    """How a few numbers are written: an array would take three times as long."""
+    if not _is_numbers(tensor):
+        return tensor.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    array, dtype = as_array(tensor)
+    return from_bytes, (array.tobytes(), dtype, tuple(tensor.shape))
+
+
+def dumps(value: Any, names: Names | None = None) -> bytes:
+    """Write a message; what has a name goes by name.
+
+    Of classes and functions that can be imported, in half of the time that others take.
+    """
+    names = names or {}
+    if not cloudpickle.list_registry_pickle_by_value():
+        try:
+            data = _quick(value, names)
+        except (pickle.PicklingError, AttributeError, TypeError):  # a function of a function, say
+            data = b"__main__"
+        if b"__main__" not in data:  # the other side has another main program
+            return data
+    return dumps_any(value, lambda obj: names[type(obj)](obj) if type(obj) in names else None)
+
+
+def _quick(value: Any, names: Names) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol=5)
+    named = {kind: _by(name) for kind, name in names.items()}
+    pickler.dispatch_table = {**copyreg.dispatch_table, Tensor: _in_bytes, **named}
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _by(name: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda obj: (_found, (name(obj),))
+
+
+def _found(name: Any) -> Any:
+    assert _reading.find is not None, "nothing has a name here"
+    return _reading.find(name)
+
+
+def dumps_any(value: Any, naming: Naming | None = None) -> bytes:
+    """Write anything, functions of a notebook included; what ``naming`` knows goes by name."""
     file = io.BytesIO()
     _Writer(file, naming, None).dump(value)
     return file.getvalue()
@@ -54,7 +105,12 @@ def dumps(value: Any, naming: Naming | None = None) -> bytes:
 
 def loads(data: bytes, find: Callable[[Any], Any] | None = None) -> Any:
     """Read a message."""
-    return _Reader(io.BytesIO(data), find).load()
+    outer = getattr(_reading, "find", None)
+    _reading.find = find
+    try:
+        return _Reader(io.BytesIO(data), find).load()
+    finally:
+        _reading.find = outer
 
 
 def dumps_apart(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +48,32 @@ def test_shared_memory_is_copied_before_it_is_written_to():
 
 def test_what_has_a_name_goes_by_name():
     network = torch.nn.Linear(300, 300)
-    data = wire.dumps({"a": network, "b": 3}, lambda value: "net" if value is network else None)
-    assert len(data) < 1000
-    back = wire.loads(data, {"net": network}.__getitem__)
-    assert back["a"] is network
+    for data in (
+        wire.dumps_any({"a": network, "b": 3}, lambda value: "net" if value is network else None),
+        wire.dumps({"a": network, "b": 3}, {torch.nn.Linear: lambda value: "net"}),
+        wire.dumps({"a": network, "b": lambda: 3}, {torch.nn.Linear: lambda value: "net"}),
+    ):
+        assert len(data) < 1000
+        back = wire.loads(data, {"net": network}.__getitem__)
+        assert back["a"] is network
+
+
+def test_what_the_main_program_has_defined_is_written_out():
+    """By name alone it could not be found: the other side runs another main program."""
+    there = {"__name__": "__main__"}
+    exec("class Twice:\n    def __call__(self, x):\n        return 2 * x", there)
+    main = sys.modules["__main__"]
+    main.Twice = there["Twice"]
+    try:
+        data = wire.dumps(main.Twice())
+    finally:
+        del main.Twice
+    assert wire.loads(data)(21) == 42
+
+
+def test_tensors_with_a_gradient_keep_it():
+    weight = torch.ones(3, requires_grad=True)
+    assert wire.loads(wire.dumps(weight)).requires_grad
 
 
 @dataclass(frozen=True)
