@@ -14,6 +14,7 @@ from itscale.methods import SMC, NestedSMC
 from itscale.particles import Always
 from itscale.pools import Local
 from itscale.potentials import POTENTIALS, get_potential
+from itscale.scoring.cache import Cached
 from tests.engine.setting import CountingReward, Network, make_engine, total, wrapped
 from tests.oracles import DIRECTION, mixture_2d
 
@@ -278,3 +279,15 @@ def test_rows_at_different_levels_are_counted_when_they_are_scored(bitwise):
     assert torch.equal(mixed.level, torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]]))
     assert engine.ledger.spent().reward_calls == [4, 4]
     assert reward.samples == 8
+
+
+@pytest.mark.parametrize("bitwise", [False, True])
+def test_samples_that_a_cache_knows_are_no_calls(bitwise):
+    reward = CountingReward()
+    engine = make_engine(wrapped(Network()), Cached(reward), pool=Local(microbatch=4, bitwise=bitwise))
+    p = engine.look(engine.start(3))
+    q = engine.look(engine.propose(p))
+    engine.score(engine.gather([p, q], torch.tensor([[0, 0, 4, 5], [0, 3, 3, 3]])))
+    spent = engine.ledger.spent()
+    assert sum(spent.reward_calls) == reward.samples == 5
+    assert spent.cached_rewards == 3

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import itscale
+from itscale.engine.messages import Scored
 from itscale.errors import NonFiniteState, RewardError
 from itscale.methods import SMC, BestOfN, NestedSMC
 from tests.engine.setting import Network, make_engine, wrapped
@@ -29,6 +30,14 @@ def run(reward, method=None, groups=2, network=None, **more):
 
 def base(latents):
     return latents.sum(1)
+
+
+def test_of_what_a_differentiable_reward_returns_nan_and_plus_infinity_are_no_scores():
+    values = torch.tensor([1.0, math.nan, math.inf, -math.inf], dtype=torch.float64)
+    x = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [math.inf, 0.0]])
+    found = Scored.of(values, x)
+    assert found.valid.tolist() == [True, False, False, True]
+    assert found.finite.tolist() == [True, True, True, False]
 
 
 def test_minus_infinity_is_a_legal_score_of_weight_zero():
