@@ -110,11 +110,13 @@ def test_cell_whose_workers_die_twice_is_recorded_and_the_others_go_on(tmp_path)
 
 
 DRIVER = """
+import signal
 import sys
 from itscale.runs import run
 from tests.runs.test_workers import CONFIG
 if __name__ == "__main__":
     config = {**CONFIG, "reward": "tests.runs.test_workers:slow", "sweep": {"run.seed": list(range(12))}}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     run({**config, "method": "smc"}, out=sys.argv[1], workers=2, threads=1, resume=len(sys.argv) > 2)
 """
 
