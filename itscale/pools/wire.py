@@ -68,22 +68,22 @@ def dumps(value: Any, names: Names | None = None) -> bytes:
     Of classes and functions that can be imported, in half of the time that others take.
     """
     names = names or {}
-    if not cloudpickle.list_registry_pickle_by_value():
-        try:
-            data = _quick(value, names)
-        except (pickle.PicklingError, AttributeError, TypeError):  # a function of a function, say
-            data = b"__main__"
-        if b"__main__" not in data:  # the other side has another main program
-            return data
+    quick = None if cloudpickle.list_registry_pickle_by_value() else _quick(value, names)
+    if quick is not None and b"__main__" not in quick:  # the other side has another main program
+        return quick
     return dumps_any(value, lambda obj: names[type(obj)](obj) if type(obj) in names else None)
 
 
-def _quick(value: Any, names: Names) -> bytes:
+def _quick(value: Any, names: Names) -> bytes | None:
+    """A message of what can be imported; None where something cannot, such as a function of a function."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, protocol=5)
     named = {kind: _by(name) for kind, name in names.items()}
     pickler.dispatch_table = {**copyreg.dispatch_table, Tensor: _in_bytes, **named}
-    pickler.dump(value)
+    try:
+        pickler.dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
     return file.getvalue()
 
 
