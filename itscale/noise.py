@@ -132,8 +132,6 @@ class Address:
         return self.group.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> Address:
-        if isinstance(rows, slice) and rows == slice(0, len(self)):
-            return self
         return Address(self.group[rows], self.move[rows], self.slot[rows], self.draw[rows])
 
 

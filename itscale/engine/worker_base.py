@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float64
@@ -22,6 +22,8 @@ from itscale.process import (
 from itscale.scoring import Reward
 from itscale.solvers import Kernel
 from itscale.types import Time, expand_over_event, sent
+
+Field = TypeVar("Field", Tensor, Address)
 
 
 @dataclass
@@ -156,7 +158,7 @@ class WorkerBase:
         }
 
     def _address(self, at: Place, rows: slice | Tensor) -> Address:
-        a = at.address[rows]
+        a = cut(at.address, rows)
         if torch.device(self.device).type == "cpu":
             return a
         return Address(*(sent(f, self.device) for f in (a.group, a.move, a.slot, a.draw)))
@@ -189,8 +191,8 @@ def level_of(level: int | Tensor, part: slice) -> int | Tensor:
     return level if isinstance(level, int) else level[part]
 
 
-def cut(field: Tensor, part: slice | Tensor) -> Tensor:
-    """A part of a field of the rows; itself where that is all of it."""
+def cut(field: Field, part: slice | Tensor) -> Field:
+    """A part of what has an entry per row; itself where that is all of it."""
     return field if isinstance(part, slice) and part == slice(0, len(field)) else field[part]
 
 
