@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import itscale
-from itscale.runs.allocator import keep_freed_memory
+from itscale.allocator import keep_freed_memory
 
 PARTICLES, STEPS = 64, 20
 

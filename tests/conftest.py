@@ -11,7 +11,7 @@ import os
 import pytest
 import torch
 
-from itscale.runs.allocator import keep_freed_memory
+from itscale.allocator import keep_freed_memory
 from tests import shapes
 
 WANTS_GPU = bool(os.environ.get("ITSCALE_TEST_GPU"))

@@ -34,7 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "interpolants scoring noise",
         "networks budget pictures",
         "types scenes task_pool",
-        "errors",
+        "errors allocator",
     )
 )
 HEIGHT = {room: -i for i, floor in enumerate(FLOORS) for room in floor}

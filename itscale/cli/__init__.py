@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    from itscale.allocator import keep_freed_memory
     from itscale.cli.app import app
-    from itscale.runs.allocator import keep_freed_memory
 
     keep_freed_memory()
     app()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from itscale.errors import PoolError
 from itscale.pools import wire
 from itscale.pools.crew import PROBE_SECONDS, Crew
+from itscale.pools.lines import Cut
 from itscale.pools.metrics import Metrics
 from itscale.pools.session import LOOK_SECONDS, check_head
 from itscale.pools.shard import Answer, Name
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SAME_FAILURES = 3  # at one act, after which it is not the machine's fault
 SLOWEST = 5.0
+BRIEF = 2**20
+"""Bytes of a shard's commands up to which they go over its line; longer ones go through shared memory."""
 
 
 @dataclass
@@ -49,11 +52,13 @@ class Act:
         verbs: one of every command.
         errands: exports come first, so that rows are copied out before anything can change them.
         dropped: populations that nobody has any more.
+        is_bulky: whether rows themselves come back.
     """
 
     verbs: tuple[str, ...]
     errands: list[Errand]
     dropped: tuple[Name, ...] = ()
+    is_bulky: bool = False
 
     @property
     def answering(self) -> list[Errand]:
@@ -64,6 +69,14 @@ class Act:
         """Its verbs, in one word."""
         return "+".join(self.verbs)
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether a few bytes go either way, and none from shard to shard."""
+        return not self.is_bulky and all(
+            errand.commands is not None and not errand.blocks and sum(map(len, errand.commands)) <= BRIEF
+            for errand in self.errands
+        )
+
 
 class Lost(Exception):
     """Shards that died or did not answer."""
@@ -73,8 +86,9 @@ class Lost(Exception):
 class Log:
     """Submits acts, waits for them, and repeats those since the last snapshot when a shard is lost.
 
-    Calls of one driver to one shard run in the order in which they were submitted, so that acts whose answers
-    nobody needs are not waited for.
+    Rows go through Ray, from shard to shard; calls of one driver to one shard run in the order in which they
+    were submitted, so that acts whose answers nobody needs are not waited for. What is brief goes over lines,
+    after all of these.
 
     Attributes:
         factory: the worker's factory as a message, the names of the networks in it, references to these.
@@ -94,6 +108,7 @@ class Log:
     _pending: list[tuple[Act, list[Any]]] = field(default_factory=list)
     _slowest: dict[str, float] = field(default_factory=dict)
     _failures: int = 0
+    _probes: dict[int, Any] = field(default_factory=dict)
 
     def build(self) -> None:
         """Make a worker in every shard, with the rows of the last snapshot."""
@@ -105,6 +120,9 @@ class Log:
             for shard in self.crew.shards
         ]
         self._get(started, self.pool.start_timeout)
+        self._probes.clear()
+        self.crew.connect()
+        self.metrics.no_lines = self.crew.why_none
 
     def perform(self, act: Act, wait: bool) -> list[Answer]:
         """Do an act; with ``wait`` return the answers.
@@ -115,8 +133,8 @@ class Log:
         failures = 0
         while True:
             try:
-                refs = self._submit(act)
-                if not wait:
+                refs = None if act.is_brief and self.crew.lines is not None else self._submit(act)
+                if refs is not None and not wait:
                     self.acts.append(act)
                     self._pending.append((act, refs))
                     return []
@@ -149,15 +167,44 @@ class Log:
     def _submit(self, act: Act) -> list[Any]:
         refs: list[Any] = []
         for errand in act.errands:
-            self._numbers[errand.shard] += 1
-            number, actor = self._numbers[errand.shard], self.crew.shards[errand.shard]
+            actor = self.crew.shards[errand.shard]
             if errand.commands is None:
+                number = self._next(errand.shard)
                 refs.append(actor.export.remote(self.crew.epoch, number, errand.name, errand.index))
             else:
                 blocks = [refs[i] for i in errand.blocks]
-                message = wire.dumps((self.crew.epoch, number, errand.commands, act.dropped))
-                refs.append(actor.act.remote(message, *blocks))
+                refs.append(actor.act.remote(self._message(act, errand), *blocks))
         return [ref for ref, errand in zip(refs, act.errands, strict=True) if errand.commands is not None]
+
+    def _next(self, shard: int) -> int:
+        self._numbers[shard] += 1
+        return self._numbers[shard]
+
+    def _message(self, act: Act, errand: Errand) -> bytes:
+        return wire.dumps((self.crew.epoch, self._next(errand.shard), errand.commands, act.dropped))
+
+    def _over_lines(self, act: Act, deadline: float) -> list[bytes]:
+        """Answers to a brief act."""
+        assert self.crew.lines is not None
+        messages = {errand.shard: self._message(act, errand) for errand in act.errands}
+        try:
+            return self.crew.lines.ask(messages, deadline, self._look)
+        except Cut as cut:
+            self._get([self.crew.shards[cut.shard].facts.remote()], LOOK_SECONDS)  # it may say why
+            raise Lost(str(cut)) from cut
+        except TimeoutError as error:
+            raise _late(deadline) from error
+
+    def _look(self, shards: Collection[int]) -> None:
+        """See whether the head is there, and whether Ray has heard that one of these shards is not."""
+        check_head()
+        for shard in shards:
+            self._probes.setdefault(shard, self.crew.shards[shard].facts.remote())
+        probes = {ref: shard for shard, ref in self._probes.items()}
+        ready, _ = self.crew.ray.wait(list(probes), num_returns=len(probes), timeout=0)
+        for ref in ready:
+            del self._probes[probes[ref]]
+        self._get(ready, LOOK_SECONDS)
 
     def _settle(self) -> None:
         while self._pending:
@@ -168,10 +215,15 @@ class Log:
                     raise answer.error[0]
             self._pending.pop(0)
 
-    def _wait(self, act: Act, refs: list[Any]) -> list[Answer]:
+    def _wait(self, act: Act, refs: list[Any] | None) -> list[Answer]:
+        """Answers to an act that was submitted to Ray, or that goes over lines."""
         deadline = self._deadline(act.verbs)
         started = time.perf_counter()
-        answers = [wire.loads(data) for data in self._get(refs, deadline)]
+        found = self._over_lines(act, deadline) if refs is None else self._get(refs, deadline)
+        answers = [wire.loads(data) for data in found]
+        failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        if failed is not None:
+            raise failed
         took = time.perf_counter() - started
         for verb in act.verbs:
             self._slowest[verb] = max(took, self._slowest.get(verb, 0.0))
@@ -192,7 +244,7 @@ class Log:
                     return ray.get(refs, timeout=max(0.0, min(LOOK_SECONDS, end - time.monotonic())))
                 except errors.GetTimeoutError as error:
                     if time.monotonic() >= end:
-                        raise Lost(f"a shard did not answer within {deadline:g} s") from error
+                        raise _late(deadline) from error
                     check_head()
         except (
             errors.RayActorError,
@@ -250,3 +302,7 @@ class Log:
         for act, refs in self._pending:
             self._wait(act, refs)
         self._pending.clear()
+
+
+def _late(deadline: float) -> Lost:
+    return Lost(f"a shard did not answer within {deadline:g} s")

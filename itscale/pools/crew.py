@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from itscale.errors import ConfigError, PoolError
+from itscale.pools.lines import Address, Lines
 from itscale.pools.session import is_own
 from itscale.pools.shard import Shard, versions
 
@@ -39,6 +42,8 @@ class Crew:
         sites: (shards,) which machine each is on.
         group: the placement group that they sit in.
         origin: what Ray calls the machine of this process; every start of Ray has a name of its own.
+        lines: to the shards; None where every call has to go through Ray.
+        why_none: why there are no lines.
     """
 
     ray: Any
@@ -51,6 +56,11 @@ class Crew:
     origin: str = ""
     nodes: set[str] = field(default_factory=set)
     pids: list[int] = field(default_factory=list)
+    lines: Lines | None = None
+    why_none: str = ""
+    _is_barred: bool = False
+    _addresses: list[Address | None] = field(default_factory=list)
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
 
     @classmethod
     def enlist(cls, ray: Any, count: int, berth: Berth) -> Crew:
@@ -86,6 +96,7 @@ class Crew:
         """Make shards of these numbers anew."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+        self._is_barred = False
         rest = {name: v for name, v in self.berth.resources.items() if name not in ("CPU", "GPU")}
         for number in numbers:
             place = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=number)
@@ -99,7 +110,7 @@ class Crew:
                     max_task_retries=0,
                     scheduling_strategy=place,
                 )
-                .remote(number, self.berth.threads)
+                .remote(number, self.berth.threads, self._key)
             )
         refs = [shard.facts.remote() for shard in self.shards]
         try:
@@ -115,6 +126,28 @@ class Crew:
         self.sites = np.array([nodes[fact["node"]] for fact in facts])
         self.nodes = set(nodes)
         self.pids = [fact["pid"] for fact in facts]
+        self._addresses = [fact["line"] for fact in facts]
+
+    def connect(self) -> None:
+        """Have new lines to all shards; what was under way on others is lost."""
+        self.hang_up()
+        if self._is_barred:
+            return
+        self.why_none = ""
+        if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
+            self.why_none = "RAY_USE_TLS is set, and they are not encrypted"
+            return
+        try:
+            self.lines = Lines.connect(self._addresses, self._key)
+        except OSError as error:
+            self.why_none = str(error) or type(error).__name__
+            self._is_barred = isinstance(error, TimeoutError)  # which every run would wait for again
+
+    def hang_up(self) -> None:
+        """End the lines."""
+        if self.lines is not None:
+            self.lines.close()
+        self.lines = None
 
     def answers(self, seconds: float) -> list[bool]:
         """Which shards answer within some time."""
@@ -137,6 +170,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """End all processes and give their places back."""
+        self.hang_up()
         if not self._is_present:
             return
         self.kill(range(len(self)))

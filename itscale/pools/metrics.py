@@ -28,6 +28,7 @@ class Metrics:
         largest_act: bytes that were under way at once, at most.
         acts_repeated: during recoveries.
         losses: why shards were lost.
+        no_lines: why shards have no lines, if they have none.
     """
 
     shards: int
@@ -42,6 +43,7 @@ class Metrics:
     recoveries: int = 0
     acts_repeated: int = 0
     losses: list[str] = field(default_factory=list)
+    no_lines: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     _before: dict[str, float] = field(default_factory=dict)
@@ -115,6 +117,11 @@ class Metrics:
             found.append(
                 f"shards were lost {self.recoveries} times and the run went on from its last snapshot; "
                 f"results are those of an undisturbed run. The last reason: {self.losses[-1]}"
+            )
+        if self.no_lines:
+            found.append(
+                f"shards have no direct connections to the driver ({self.no_lines}): every step goes through "
+                "Ray's calls, which take milliseconds more; let the driver reach any port of their machines"
             )
         if self.overhead > HINT and self.wall > HINT_SECONDS and self.steps:
             beside = (self.wall - self.busy) / self.steps

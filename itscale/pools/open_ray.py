@@ -185,14 +185,14 @@ class OpenRay:
         errands = [
             self._errand(shard, Adopt(name, rows.take(layout.index[shard]))) for shard in layout.active
         ]
-        self._perform(Act(("adopt",), errands))
+        self._perform(Act(("adopt",), errands, is_bulky=True))
         size = size_of_rows(rows) // max(1, len(rows))
         return RayRows(self, name, layout, Known(rows.present, size))
 
     def home(self, rows: Any) -> Any:
         """Return rows themselves, in order, on the host."""
         errands = [self._errand(shard, Fetch(rows)) for shard in rows.layout.active]
-        parts = [answer.results[0] for answer in self._perform(Act(("home",), errands))]
+        parts = [answer.results[0] for answer in self._perform(Act(("home",), errands, is_bulky=True))]
         whole = type(parts[0]).reunite(parts)
         order = np.concatenate([rows.layout.slots[shard] for shard in rows.layout.active])
         return whole.take(torch.from_numpy(np.argsort(order)))

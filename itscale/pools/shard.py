@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import socket
+import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -16,9 +18,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
+from itscale.allocator import keep_freed_memory
 from itscale.errors import ItscaleError
 from itscale.pools import wire
 from itscale.pools.base import Held
+from itscale.pools.lines import Answering
 from itscale.pools.snapshots import read_rows, write_rows
 
 Name: TypeAlias = tuple[int, int]
@@ -166,14 +170,28 @@ class Save(Command):
         write_rows(shard.file(self.folder), shard.store, shard.counters())
 
 
+def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method wait until the shard is free."""
+
+    @functools.wraps(method)
+    def guarded(self: Shard, *args: Any, **kwargs: Any) -> Any:
+        with self._turn:
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
 class Shard:
     """Rows by name, and a worker that executes verbs on them. Made into a Ray actor by the crew.
 
     Calls carry the epoch, which grows at every recovery, and a running number: a late or doubled call is
-    refused, so that no act happens twice.
+    refused, so that no act happens twice. They come as calls of Ray or over a line; one runs at a time.
     """
 
-    def __init__(self, number: int, threads: int) -> None:
+    def __init__(self, number: int, threads: int, key: bytes) -> None:
+        import ray
+
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self.number = number
         self.epoch = -1
@@ -184,9 +202,12 @@ class Shard:
         self.modules: dict[str, Any] = {}
         self.worker: Any = None
         self.before: dict[str, int] = {}
+        self._turn = threading.Lock()
+        self._answering = Answering(ray.util.get_node_ip_address(), key, self._obey)
 
+    @_in_turn
     def facts(self) -> dict[str, Any]:
-        """What must be alike everywhere, and where this is."""
+        """What must be alike everywhere, and where this is; a shard at work does not answer."""
         import ray
 
         return {
@@ -194,8 +215,10 @@ class Shard:
             "node": ray.get_runtime_context().get_node_id(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "line": self._answering.address,
         }
 
+    @_in_turn
     def build(
         self,
         epoch: int,
@@ -231,6 +254,7 @@ class Shard:
             self.store, self.before = read_rows(self.file(folder), self.device)
         self.epoch, self.acts = epoch, 0
 
+    @_in_turn
     def act(self, message: bytes, *blocks: Any) -> bytes:
         """Obey commands, one after the other; what goes wrong inside comes back as an answer.
 
@@ -245,9 +269,8 @@ class Shard:
         self.notes = []
         results, error = [], None
         try:
-            for (
-                data
-            ) in commands:  # each is read when its turn comes: it may name what the one before has made
+            # each is read when its turn comes: it may name what the one before has made
+            for data in commands:
                 results.append(wire.loads(data, self._find)(self, blocks))
         except Exception as problem:  # a model or a reward may raise anything
             error = (_portable(problem), traceback.format_exc())
@@ -257,11 +280,13 @@ class Shard:
         answer = Answer(tuple(results), error, seconds, self.counters(), self.received, tuple(self.notes))
         return wire.dumps(answer)
 
+    @_in_turn
     def export(self, epoch: int, number: int, name: Name, index: np.ndarray) -> list[Any]:
         """Copy rows out, before a later call can change them."""
         self._expect(epoch, number)
         return wire.dumps_apart(self._find(name).take(torch.from_numpy(index)).to("cpu"))
 
+    @_in_turn
     def held(self) -> int:
         """How many populations are here."""
         return len({id(rows) for rows in self.store.values()})
@@ -288,6 +313,13 @@ class Shard:
     def file(self, folder: str) -> Path:
         """Where this shard's part of a snapshot is."""
         return Path(folder) / f"shard-{self.number}.safetensors"
+
+    def _obey(self, message: bytes) -> bytes:
+        """Answer a message that came over a line."""
+        try:
+            return self.act(message)
+        except Exception as problem:  # what Ray would raise at the other end
+            return wire.dumps(_portable(problem))
 
     def _expect(self, epoch: int, number: int) -> None:
         if epoch != self.epoch or number != self.acts + 1:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from itscale import __version__
+from itscale.allocator import keep_freed_memory
 from itscale.pools import Pool
 from itscale.pools.private_folder import PrivateFolder
-from itscale.runs.allocator import keep_freed_memory
 from itscale.runs.cells import Cell
 from itscale.runs.outcomes import Failure, Outcome, Progress, attempt
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from itscale.allocator import keep_freed_memory
 from itscale.pools import Pool
-from itscale.runs.allocator import keep_freed_memory
 from itscale.runs.outcomes import attempt
 
 

@@ -10,7 +10,7 @@ import pytest
 CALLS = """
 import resource, sys
 import torch
-from itscale.runs.allocator import keep_freed_memory
+from itscale.allocator import keep_freed_memory
 
 torch.set_num_threads(1)
 done = keep_freed_memory() if sys.argv[1] == "kept" else None
@@ -51,7 +51,7 @@ def test_memory_that_was_freed_is_not_asked_for_again():
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):
-    from itscale.runs import allocator
+    from itscale import allocator
 
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_freed_memory() is False
