@@ -1,4 +1,4 @@
-"""What a Ray cluster costs beside the work: calls, gathers, blocks between workers, and a cell at the driver.
+"""What a Ray cluster costs beside the work: calls, gathers, blocks, steps of shards, and a cell at the driver.
 
     python benchmarks/cluster.py [--address auto] [--workers 2]
 
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from itscale.pools import Ray
+from itscale.pools.measuring import measure_overhead
 from itscale.pools.session import connect, disconnect
 from itscale.runs import CellDone, run
 from itscale.runs.cluster import Cluster
@@ -135,6 +137,11 @@ def measure(address: str, workers: int) -> dict[str, float]:
         found[name] = median_seconds(lambda size=size: ray.get(b.take.remote(a.block.remote(size))), 20)
     for shard in shards:
         ray.kill(shard)
+    one, all_of_them = (
+        measure_overhead(Ray(address, shards=shards, cpus=0, gpus=0, threads=1), REPEATS).step / 1000
+        for shards in (1, workers)
+    )
+    found |= {"step": one, "step_more": (all_of_them - one) / (workers - 1)}
     one, many = seconds_to_write(1, 20), seconds_to_write(MANY, 3)
     found["cell"] = (many - one) / (MANY - 1)
     found["write"] = one - found["cell"]

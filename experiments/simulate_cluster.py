@@ -27,8 +27,9 @@ class Costs:
     """Seconds and bytes; the defaults were measured by benchmarks/cluster.py, see docs/cluster.md.
 
     Attributes:
-        gather: a round of calls to a few workers, and their answers.
-        call: of the driver, for one more worker of a round.
+        step: of the driver with one shard: its message, the answer, and what is done with it.
+        shard: of the driver, for one more shard of a step.
+        call: of the driver to Ray, for a worker that is given a cell or hands particles over.
         block: to hand a small block from worker to worker.
         bandwidth: bytes a second between machines, of one worker.
         cell: of the driver, to write down what a cell came to, among others that ended at the same time.
@@ -40,7 +41,8 @@ class Costs:
         cv: of the weights at a resampling; 1 is half the particles' worth.
     """
 
-    gather: float = 1.3e-3
+    step: float = 1.3e-3
+    shard: float = 5.0e-4
     call: float = 1.4e-4
     block: float = 2.0e-3
     bandwidth: float = 1.0e9
@@ -56,7 +58,8 @@ class Costs:
     def measured(cls, found: Mapping[str, float]) -> Costs:
         """Take what benchmarks/cluster.py found; the rest are assumptions."""
         return cls(
-            gather=found["gather"],
+            step=found["step"],
+            shard=found["step_more"],
             call=found["call_async"],
             block=found["block_64k"],
             bandwidth=2**24 / max(found["block_16m"] - found["block_64k"], 1e-4),
@@ -86,7 +89,7 @@ def sharded(
     """
     draw = np.random.default_rng(seed)
     times = forward * np.maximum(1 + costs.scatter * draw.standard_normal((steps, gpus)), 0.1)
-    wall = times.max(axis=1) + costs.gather + costs.call * gpus
+    wall = times.max(axis=1) + costs.step + costs.shard * (gpus - 1)
     if gpus > 1:
         moved = spill(particles * gpus, gpus, costs.cv)
         per_shard = draw.poisson(moved / gpus, (steps, gpus)).max(axis=1)

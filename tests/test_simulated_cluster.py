@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 from itscale.experiments.simulate_cluster import Costs, cells, sharded, spill
 
-FREE = Costs(gather=0, call=0, block=0, cell=0, write=0, load=0, scatter=0, cell_scatter=0, bandwidth=1e30)
+FREE = Costs(
+    step=0, shard=0, call=0, block=0, cell=0, write=0, load=0, scatter=0, cell_scatter=0, bandwidth=1e30
+)
 
 
 def test_nothing_is_lost_where_nothing_costs():
@@ -14,7 +16,7 @@ def test_nothing_is_lost_where_nothing_costs():
 
 
 def test_a_driver_that_is_called_for_every_shard_costs_its_calls():
-    costs = dataclasses.replace(FREE, gather=0.01, call=0.001)
+    costs = dataclasses.replace(FREE, step=0.011, shard=0.001, call=0.001)
     assert sharded(costs, 100, 1.0, 0.0) == pytest.approx(1 / 1.11)
     assert sharded(costs, 100, 1.0, 1.0) == pytest.approx(1 / 1.21)
 
