@@ -1,4 +1,4 @@
-"""What a Ray cluster costs beside the work: calls, gathers, blocks, steps of shards, and a cell at the driver.
+"""What a Ray cluster costs beside the work: calls, gathers, blocks, steps of shards, a cell at the driver.
 
     python benchmarks/cluster.py [--address auto] [--workers 2]
 

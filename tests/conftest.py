@@ -26,8 +26,27 @@ keep_freed_memory()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a GPU, unless it is asked for."""
+    """Leave out what needs a GPU, unless it is asked for; what needs Ray comes first, by its shards."""
     out = [item for item in items if item.get_closest_marker("gpu") is not None and not WANTS_GPU]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+    items.sort(key=lambda item: (item.get_closest_marker("ray") is None, -shards_of(item)))
+
+
+def shards_of(item: pytest.Item) -> int:
+    """How many shards a test starts, as far as it says; 0 where it says nothing."""
+    marker = item.get_closest_marker("shards")
+    given = getattr(item, "callspec", None)
+    return marker.args[0] if marker else given.params.get("shards", 0) if given else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """With ``-n``: a file's tests in one process, so that what they share is made once."""
+    if config.option.dist != "load":
+        return None
+    from tests.sharing import ByFile
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)

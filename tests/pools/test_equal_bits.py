@@ -44,11 +44,32 @@ def local(method, **more):
     return run(method, Local(microbatch=8, bitwise=True), **more)
 
 
+def interrupt(method, pool, file):
+    """Leave a checkpoint of the first half of a run."""
+
+    def pull(step):
+        if step.level == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(method, pool, checkpoint=file, on_step=pull)
+
+
+@pytest.mark.shards(1)  # and two before, which tests of two have left
+def test_a_checkpoint_goes_on_with_another_number_of_shards(pool, tmp_path):
+    for name in ("smc", "rbf"):
+        interrupt(METHODS[name], pool(2), tmp_path / name)
+    for name in ("smc", "rbf"):
+        assert_same(run(METHODS[name], pool(1), checkpoint=tmp_path / name), local(METHODS[name]))
+
+
+@pytest.mark.shards(4)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gives_equal_bits_on_four_shards(name, pool):
     assert_same(run(METHODS[name], pool(4)), local(METHODS[name]))
 
 
+@pytest.mark.shards(4)
 @pytest.mark.parametrize("name", ["smc", "nested", "gibbs", "rbf", "cts, population", "reno", "dts"])
 def test_images_give_equal_bits_on_four_shards(name, pool):
     event = (1, 6, 6)
@@ -56,7 +77,7 @@ def test_images_give_equal_bits_on_four_shards(name, pool):
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-@pytest.mark.parametrize("shards", [1, 2, 4])  # the outer loop: shards are started once for each number
+@pytest.mark.parametrize("shards", [1, 2, 4])
 def test_every_scheme_gives_equal_bits_on_any_number_of_shards(scheme, shards, pool):
     method = SMC(particles=7, ess_threshold=1.0, scheme=scheme)
     three = {"groups": 3, "condition": [0.0, 1.0, 2.0]}  # shards end in the midst of a group
@@ -65,12 +86,14 @@ def test_every_scheme_gives_equal_bits_on_any_number_of_shards(scheme, shards, p
     assert_same(mine, local(method, **three))
 
 
+@pytest.mark.shards(4)
 @pytest.mark.parametrize("solver", ["2m-sde", "dpm++3m-sde", "euler-maruyama"])
 def test_rows_that_remember_take_their_memory_along(solver, pool):
     method = SMC(particles=9, ess_threshold=1.0)
     assert_same(run(method, pool(4), solver=solver), local(method, solver=solver))
 
 
+@pytest.mark.shards(4)
 def test_compositions_give_equal_bits(pool):
     model = wrapped(Network())
 
@@ -84,6 +107,7 @@ def test_compositions_give_equal_bits(pool):
     assert torch.equal(mine.log_evidence, theirs.log_evidence)
 
 
+@pytest.mark.shards(4)
 def test_more_shards_than_rows_and_one_shard(pool):
     method = SMC(particles=1)
     assert_same(run(method, pool(4)), local(method))
@@ -95,6 +119,7 @@ def test_fewer_shards_give_equal_bits(name, shards, pool):
     assert_same(run(METHODS[name], pool(shards)), local(METHODS[name]))
 
 
+@pytest.mark.shards(2)
 def test_states_are_at_hand_in_a_callback(pool):
     seen = []
 
@@ -108,32 +133,30 @@ def test_states_are_at_hand_in_a_callback(pool):
     assert mine.notes["pool"]["shards"] == 2
 
 
-def test_a_checkpoint_goes_on_with_another_number_of_shards(pool, tmp_path):
-    file = tmp_path / "run.pt"
-
-    def pull(step):
-        if step.level == 3:
-            raise KeyboardInterrupt
-
-    for name in ("smc", "rbf"):
-        for first, second in ((pool(2), Local(microbatch=8, bitwise=True)), (pool(2), pool(1))):
-            with pytest.raises(KeyboardInterrupt):
-                run(METHODS[name], first, checkpoint=file, on_step=pull)
-            assert_same(run(METHODS[name], second, checkpoint=file), local(METHODS[name]))
+@pytest.mark.shards(2)
+@pytest.mark.parametrize("name", ["smc", "rbf"])
+def test_a_checkpoint_goes_on_in_another_pool(name, pool, tmp_path):
+    here = Local(microbatch=8, bitwise=True)
+    for first, second in ((pool(2), here), (here, pool(2))):
+        interrupt(METHODS[name], first, tmp_path / "run.pt")
+        assert_same(run(METHODS[name], second, checkpoint=tmp_path / "run.pt"), local(METHODS[name]))
 
 
+@pytest.mark.shards(2)
 def test_without_bitwise_samples_are_close_unguided(pool):
     mine = run("unguided", pool(2, bitwise=False), n=9)
     theirs = run("unguided", Local(microbatch=8), n=9)
     torch.testing.assert_close(mine.samples, theirs.samples, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.shards(2)
 def test_budgets_are_obeyed_across_shards(pool):
     budget = itscale.Budget(nfe=53)
     method = RBF(particles=3)
     assert_same(run(method, pool(2), budget=budget), local(method, budget=budget))
 
 
+@pytest.mark.shards(4)
 def test_every_step_says_what_it_moved(pool):
     method = SMC(particles=9, ess_threshold=1.0)
     result = run(method, pool(4, prometheus=True))

@@ -135,6 +135,7 @@ def engine(pool):
 
 
 @pytest.mark.ray
+@pytest.mark.shards(2)
 def test_what_is_brief_goes_over_lines_and_rows_do_not(engine, monkeypatch):
     asked, submitted = [], []
     driver, log = engine.pool.crew.lines, engine.pool._log
@@ -154,6 +155,7 @@ def test_what_is_brief_goes_over_lines_and_rows_do_not(engine, monkeypatch):
 
 
 @pytest.mark.ray
+@pytest.mark.shards(2)
 @pytest.mark.parametrize("kind", ["earlier epoch", "doubled", "too early"])
 def test_messages_out_of_turn_are_refused_and_change_nothing(engine, kind):
     p = engine.look(engine.start(6))
@@ -176,6 +178,7 @@ def test_messages_out_of_turn_are_refused_and_change_nothing(engine, kind):
 
 
 @pytest.mark.ray
+@pytest.mark.shards(2)
 @pytest.mark.parametrize("why", ["nobody answers", "encrypted"])
 def test_without_lines_all_goes_through_ray_to_the_same_bits(why, pool, monkeypatch):
     def refused(addresses, key):
@@ -194,6 +197,7 @@ def test_without_lines_all_goes_through_ray_to_the_same_bits(why, pool, monkeypa
 
 
 @pytest.mark.ray
+@pytest.mark.shards(2)
 def test_a_shard_that_ray_has_lost_is_not_waited_for(engine):
     """A machine without power closes no connection; Ray hears of it long before the first deadline."""
     os.kill(engine.pool.crew.pids[1], signal.SIGKILL)
@@ -211,6 +215,7 @@ def test_a_shard_that_ray_has_lost_is_not_waited_for(engine):
 
 
 @pytest.mark.ray
+@pytest.mark.shards(2)
 def test_a_shard_at_work_gives_no_sign_of_life_until_it_is_done(engine):
     """So that one that hangs in a network is told from one that lives."""
     assert engine.pool.crew.answers(10.0) == [True, True]

@@ -13,7 +13,7 @@ from itscale.process import ODE
 from tests.engine.setting import Network, make_engine, smooth, total, wrapped
 from tests.pools.test_equal_bits import assert_same, local, run
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.shards(2)]
 
 
 def test_a_step_is_one_message_to_every_shard(pool):

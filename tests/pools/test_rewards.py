@@ -73,7 +73,7 @@ def test_a_poisonous_sample_is_found_and_the_others_are_scored(made):
 
 
 def test_a_worker_that_hangs_is_given_up(made):
-    scores = made(sleepy, timeout=3.0, attempts=1).score(SAMPLES[:4])
+    scores = made(sleepy, timeout=3.0, attempts=1, batch_size=1).score(SAMPLES[:4])
     assert scores.valid.tolist() == [True, True, False, True]
     assert "no answer within 3 s" in scores.reasons[2]
 
@@ -90,7 +90,7 @@ def test_a_killed_worker_is_not_noticed(made):
 
 def test_a_run_with_particles_and_reward_in_other_processes(made, pool):
     settings = {"method": METHODS["smc"], "steps": 4, "condition": 0.0, "seed": 1}
-    remote = made(total)
+    remote = made(total, workers=1)
     here = itscale.sample(
         wrapped(Network()), reward=total, pool=Local(microbatch=8, bitwise=True), **settings
     )
@@ -102,7 +102,7 @@ def test_a_run_with_particles_and_reward_in_other_processes(made, pool):
 
 
 def test_equal_samples_are_scored_once_with_a_cache(made):
-    remote = made(total, cache=100)
+    remote = made(total, cache=100, workers=1)
     assert remote.score(SAMPLES).calls == 8
     again = remote.score(torch.cat([SAMPLES, SAMPLES + 1]))
     assert again.calls == 8

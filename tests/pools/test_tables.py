@@ -11,7 +11,7 @@ from itscale.runs import load_config, run, summary_table
 from itscale.runs.cluster import Cluster
 from tests.runs.test_workers import plain
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.shards(2)]
 RUNS = {
     "quickstart": ["run.steps=3", "sweep={method: [unguided, svdd, smc], run.budget.nfe: [12]}"],
     "molecules": ["run.steps=4", "run.groups=1", "sweep={method: [best-of-n, smc], run.budget.nfe: [24]}"],

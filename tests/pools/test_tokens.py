@@ -37,13 +37,14 @@ def local(method):
     return run(method, Local(microbatch=8, bitwise=True))
 
 
+@pytest.mark.shards(4)
 @pytest.mark.parametrize("name", STEERED)
 def test_methods_give_equal_bits_on_four_shards(name, pool):
     assert_same(run(METHODS[name], pool(4)), local(METHODS[name]))
 
 
 @pytest.mark.parametrize("name", ["smc", "gibbs"])
-@pytest.mark.parametrize("shards", [1, 2, 4])  # the outer loop: shards are started once for each number
+@pytest.mark.parametrize("shards", [1, 2, 4])
 def test_any_number_of_shards_gives_equal_bits(name, shards, pool):
     mine = run(METHODS[name], pool(shards))
     assert (mine.notes["pool"]["rows_moved"] > 0) == (shards > 1)
