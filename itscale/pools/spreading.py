@@ -57,7 +57,7 @@ class Layout:
 
     @cached_property
     def cut_last(self) -> dict[int, tuple[PerRow, PerRow]]:
-        """Of every shard, the message that was cut up last, and the part: a look and a score have the same."""
+        """Of every shard, the message that was cut last, and its part: a look and a score have the same."""
         return {}
 
     @cached_property
