@@ -85,7 +85,7 @@ def seconds_to_write(size: int, batches: int) -> float:
 
     config = {
         "model": "gaussian-mixture",
-        "reward": "benchmarks.cluster:first_coordinate",
+        "reward": f"{Path(__file__).resolve()}:first_coordinate",
         "method": {"name": "smc", "particles": 8},
         "run": {"steps": 20},
         "sweep": {"run.seed": list(range(size * batches))},
@@ -104,7 +104,7 @@ def cells_per_second(workers: int = 4, cells: int = 300) -> float:
     ends = []
     config = {
         "model": "gaussian-mixture",
-        "reward": "benchmarks.cluster:pause",
+        "reward": f"{Path(__file__).resolve()}:pause",
         "method": "unguided",
         "run": {"steps": 2},
         "sweep": {"run.seed": list(range(cells))},

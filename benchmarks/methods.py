@@ -7,7 +7,7 @@ Run from the repository root:
 A run of every method with a cheap reward, groups chosen so that a network call takes ``rows`` rows. Calls of
 the network, forwards and backwards, are timed inside the run; the figure is the processor time of the whole
 run over theirs, the median over repetitions. One thread, so that processor time is the time of the work,
-whatever else the machine does.
+whatever else the machine does. First come two floors: SMC's arithmetic alone, with torch's noise and with ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from by_hand import smc_by_hand
 
 import itscale
 from itscale import methods
@@ -30,6 +31,8 @@ from itscale.process import ODE, SDE
 
 STEPS = 20
 BUDGET = 320  # evaluations per group where a method spends what there is
+FLOORS = {"smc by hand, torch's noise": False, "smc by hand": True}
+"""No methods, but their arithmetic; whether noise is addressed."""
 
 
 @itscale.reward(name="mean", modality="image", differentiable=True)
@@ -102,22 +105,25 @@ def settings_of(name: str, rows: int, model: Any) -> dict[str, Any]:
     return {"method": method, "process": process, "groups": groups, "budget": budget}
 
 
+def run_of(model: Any, name: str, rows: int) -> Callable[[], Any]:
+    """A run of a method, or of a floor."""
+    if name in FLOORS:
+        return lambda: smc_by_hand(model, max(1, rows // 8), 8, STEPS, 20.0, FLOORS[name])
+    settings = settings_of(name, rows, model)
+    pool = itscale.pools.Local(microbatch=rows)
+    return lambda: itscale.sample(
+        model, condition=3, reward=mean, tilt=20.0, steps=STEPS, pool=pool, **settings
+    )
+
+
 def measure(model: Any, name: str, rows: int, repetitions: int) -> tuple[float, float, float, float]:
     """Return the ratio, its range over repetitions, and the median rows of a call."""
     found, size = [], 0.0
-    settings = settings_of(name, rows, model)
+    run = run_of(model, name, rows)
     for repetition in range(repetitions + 1):
         with clocked(model) as clock:
             started = time.process_time()
-            itscale.sample(
-                model,
-                condition=3,
-                reward=mean,
-                tilt=20.0,
-                steps=STEPS,
-                pool=itscale.pools.Local(microbatch=rows),
-                **settings,
-            )
+            run()
             total = time.process_time() - started
         if repetition:  # the first warms up
             found.append(total / clock.seconds)
@@ -146,7 +152,7 @@ def main() -> None:
         "| --- |" + " --- |" * len(args.rows),
     ]
     print("\n".join(lines))
-    for name in args.methods:
+    for name in (*FLOORS, *args.methods):
         cells = []
         for rows in args.rows:
             middle, low, high, size = measure(model, name, rows, args.repetitions)
