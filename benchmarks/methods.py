@@ -7,7 +7,7 @@ Run from the repository root:
 A run of every method with a cheap reward, groups chosen so that a network call takes ``rows`` rows. Calls of
 the network, forwards and backwards, are timed inside the run; the figure is the processor time of the whole
 run over theirs, the median over repetitions. One thread, so that processor time is the time of the work,
-whatever else the machine does. Two floors come first: SMC's arithmetic alone, with torch's noise and with ours.
+whatever else the machine does. Two floors come first: SMC's arithmetic, with torch's noise and with ours.
 """
 
 from __future__ import annotations
