@@ -41,8 +41,8 @@ class Costs:
         cv: of the weights at a resampling; 1 is half the particles' worth.
     """
 
-    step: float = 1.3e-3
-    shard: float = 5.0e-4
+    step: float = 1.9e-3
+    shard: float = 3.0e-4
     call: float = 1.4e-4
     block: float = 2.0e-3
     bandwidth: float = 1.0e9
