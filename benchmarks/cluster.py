@@ -141,7 +141,7 @@ def measure(address: str, workers: int) -> dict[str, float]:
         measure_overhead(Ray(address, shards=shards, cpus=0, gpus=0, threads=1), REPEATS).step / 1000
         for shards in (1, workers)
     )
-    found |= {"step": one, "step_more": max(0.0, all_of_them - one) / (workers - 1)}
+    found |= {"step": one, "step_more": max(0.0, all_of_them - one) / max(1, workers - 1)}
     one, many = seconds_to_write(1, 20), seconds_to_write(MANY, 3)
     found["cell"] = (many - one) / (MANY - 1)
     found["write"] = one - found["cell"]

@@ -37,8 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shards_of(item: pytest.Item) -> int:
     """How many shards a test starts, as far as it says; 0 where it says nothing."""
     marker = item.get_closest_marker("shards")
-    given = getattr(item, "callspec", None)
-    return marker.args[0] if marker else given.params.get("shards", 0) if given else 0
+    if marker is not None:
+        return marker.args[0]
+    return item.callspec.params.get("shards", 0) if hasattr(item, "callspec") else 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ CONNECT_SECONDS = 5.0
 STUCK_SECONDS = 30.0
 """After which a message that is half way through is given up; the wait for an answer has its own limit."""
 LOOK_SECONDS = 1.0
+FAILED = OSError, EOFError, AuthenticationError
 Address: TypeAlias = tuple[str, int]
 
 
@@ -55,7 +56,8 @@ class Answering:
         while True:
             try:
                 line = listener.accept()
-            except OSError:  # of one who went away
+            except OSError:  # one who went away, or no files left to open
+                time.sleep(0.1)
                 continue
             threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
@@ -68,11 +70,7 @@ class Answering:
                 _prepare(line, 0.0)  # the next message may be long in coming
                 while True:
                     line.send_bytes(self._obey(line.recv_bytes()))
-            except (
-                OSError,
-                EOFError,
-                AuthenticationError,
-            ):  # no key; or the driver is gone, or has a new line
+            except FAILED:  # no key; or the driver is gone, or has a new line
                 return
 
 
@@ -150,7 +148,7 @@ def _connected(address: Address | None, key: bytes) -> Connection:
         answer_challenge(line, key)
         deliver_challenge(line, key)
         _prepare(line, STUCK_SECONDS)
-    except (OSError, EOFError, AuthenticationError) as error:
+    except FAILED as error:
         line.close()
         raise OSError(f"{type(error).__name__}: {error}") from error
     return line

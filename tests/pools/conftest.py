@@ -9,6 +9,7 @@ import time
 import pytest
 
 from itscale.pools import Ray, session
+from tests.engine.setting import Network, make_engine, smooth, total, wrapped
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,28 @@ def pool(own_ray):
         return Ray(shards=shards, **{**DEFAULTS, **settings})
 
     return make
+
+
+@pytest.fixture
+def engine(pool):
+    """An engine on two shards, which take no snapshots."""
+    made = make_engine(wrapped(Network()), smooth(total), pool=pool(2, snapshot_every=1000))
+    yield made
+    made.pool.close()
+
+
+@pytest.fixture(params=["earlier epoch", "doubled", "too early"])
+def out_of_turn(request, engine):
+    """Particles, their states, and an epoch and a number that the engine's first shard must refuse next."""
+    p = engine.look(engine.start(6))
+    states = engine.pool.home(p.rows).x
+    epoch, number = engine.pool.crew.epoch, engine.pool._log._numbers[0]
+    stamps = {
+        "earlier epoch": (epoch - 1, number + 1),
+        "doubled": (epoch, number),
+        "too early": (epoch, number + 2),
+    }
+    return p, states, stamps[request.param]
 
 
 DEFAULTS = {"cpus": 0, "threads": 1, "microbatch": 8, "bitwise": True, "object_store": 80 * 2**20}

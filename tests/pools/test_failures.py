@@ -103,33 +103,18 @@ def test_what_a_reward_raises_is_raised_here(pool):
     assert_same(run(METHODS["smc"], pool()), local(METHODS["smc"]))  # and the shards go on
 
 
-@pytest.fixture
-def engine(pool):
-    made = make_engine(wrapped(Network()), smooth(total), pool=pool(2, snapshot_every=1000))
-    yield made
-    made.pool.close()
-
-
 def states(engine, p):
     return engine.pool.home(p.rows).x
 
 
-@pytest.mark.parametrize("kind", ["earlier epoch", "doubled", "too early"])
-def test_calls_out_of_turn_are_refused_and_change_nothing(engine, kind):
+def test_calls_out_of_turn_are_refused_and_change_nothing(engine, out_of_turn):
     from ray.exceptions import RayTaskError
 
     from itscale.pools import wire
     from itscale.pools.shard import StaleCall
 
-    p = engine.look(engine.start(6))
-    before = states(engine, p)
+    p, before, stamp = out_of_turn
     crew, log = engine.pool.crew, engine.pool._log
-    epoch, number = crew.epoch, log._numbers[0]
-    stamp = {
-        "earlier epoch": (epoch - 1, number + 1),
-        "doubled": (epoch, number),
-        "too early": (epoch, number + 2),
-    }[kind]
     commands = log.acts[-1].answering[0].commands
     with pytest.raises(StaleCall, match="nothing was changed"):
         crew.ray.get(crew.shards[0].act.remote(wire.dumps((*stamp, commands, ()))))

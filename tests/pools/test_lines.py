@@ -19,7 +19,6 @@ from itscale.pools import lines, wire
 from itscale.pools.acts import Lost
 from itscale.pools.lines import Answering, Cut, Lines
 from itscale.pools.shard import StaleCall
-from tests.engine.setting import Network, make_engine, smooth, total, wrapped
 from tests.pools.test_equal_bits import assert_same, local, run
 from tests.pools.test_failures import flipped
 
@@ -127,13 +126,6 @@ def test_a_message_that_stays_half_way_is_given_up(monkeypatch):
     driver.close()
 
 
-@pytest.fixture
-def engine(pool):
-    made = make_engine(wrapped(Network()), smooth(total), pool=pool(2, snapshot_every=1000))
-    yield made
-    made.pool.close()
-
-
 @pytest.mark.ray
 @pytest.mark.shards(2)
 def test_what_is_brief_goes_over_lines_and_rows_do_not(engine, monkeypatch):
@@ -156,17 +148,9 @@ def test_what_is_brief_goes_over_lines_and_rows_do_not(engine, monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.shards(2)
-@pytest.mark.parametrize("kind", ["earlier epoch", "doubled", "too early"])
-def test_messages_out_of_turn_are_refused_and_change_nothing(engine, kind):
-    p = engine.look(engine.start(6))
-    before = engine.pool.home(p.rows).x
+def test_messages_out_of_turn_are_refused_and_change_nothing(engine, out_of_turn):
+    p, before, stamp = out_of_turn
     crew, log = engine.pool.crew, engine.pool._log
-    epoch, number = crew.epoch, log._numbers[0]
-    stamp = {
-        "earlier epoch": (epoch - 1, number + 1),
-        "doubled": (epoch, number),
-        "too early": (epoch, number + 2),
-    }[kind]
     message = wire.dumps((*stamp, log.acts[-1].answering[0].commands, ()))
     answer = wire.loads(crew.lines.ask({0: message}, 10.0, at_ease)[0])
     assert isinstance(answer, StaleCall)
